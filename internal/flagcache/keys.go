@@ -1,0 +1,109 @@
+// Package flagcache is the cache schema: it guarantees that the writer and the readers agree on every key, field, record, version and meta member in
+// Redis. Nothing else in the module spells a key or a field name. docs/cache-schema.md shows its test data.
+package flagcache
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+// SchemaVersion is the version of this layout. A reader refuses a newer one; a writer that finds an older one reconciles.
+const SchemaVersion = 1
+
+// DefaultPrefix is the key prefix unless a setting says otherwise.
+const DefaultPrefix = "everflag"
+
+// Keys spells the keys under one prefix. They share one hash tag, so that a Cluster keeps them in one slot and one script can write them all.
+type Keys struct {
+	Teams   string // hash: team id → version
+	Tokens  string // hash: api_token → team id
+	Meta    string // hash: see Meta
+	Changes string // stream: see Entry
+
+	teamPrefix string
+}
+
+// NewKeys returns the keys under the prefix.
+func NewKeys(prefix string) Keys {
+	tag := "{" + prefix + "}:"
+	return Keys{
+		Teams:      tag + "teams",
+		Tokens:     tag + "tokens",
+		Meta:       tag + "meta",
+		Changes:    tag + "changes",
+		teamPrefix: tag + "team:",
+	}
+}
+
+// Team is the key of one team's hash: VersionField and a record per row, see Field.
+func (k Keys) Team(id int64) string {
+	return k.teamPrefix + strconv.FormatInt(id, 10)
+}
+
+// TeamPattern matches the keys of all teams, for SCAN.
+func (k Keys) TeamPattern() string {
+	return k.teamPrefix + "*"
+}
+
+// ParseTeam is the inverse of Team; ok is false for any other key.
+func (k Keys) ParseTeam(key string) (id int64, ok bool) {
+	text, found := strings.CutPrefix(key, k.teamPrefix)
+	id, err := strconv.ParseInt(text, 10, 64)
+	return id, found && err == nil
+}
+
+// VersionField is the field of a team's hash that holds its version.
+const VersionField = "@v"
+
+// The entities. EntityTeam and EntityConfig have one row per team and are fields by themselves; a row of the others is the field
+// "<entity>:<primary key>".
+const (
+	EntityTeam        = "team"
+	EntityConfig      = "config"
+	EntityFlag        = "flag"
+	EntityCohort      = "cohort"
+	EntityGroupType   = "grouptype"
+	EntityContext     = "context"
+	EntityFlagContext = "flagcontext"
+	EntityExperiment  = "experiment"
+)
+
+// Field is the field of a team's hash that holds the record of the row.
+func Field(entity, primaryKey string) string {
+	if entity == EntityTeam || entity == EntityConfig {
+		return entity
+	}
+	return entity + ":" + primaryKey
+}
+
+// ParseField is the inverse of Field; primaryKey is empty for the entities with one row per team. ok is false for VersionField and for fields that
+// this schema does not know.
+func ParseField(field string) (entity, primaryKey string, ok bool) {
+	entity, primaryKey, keyed := strings.Cut(field, ":")
+	switch entity {
+	case EntityTeam, EntityConfig:
+		return entity, "", !keyed
+	case EntityFlag, EntityCohort, EntityGroupType, EntityContext, EntityFlagContext, EntityExperiment:
+		return entity, primaryKey, keyed && primaryKey != ""
+	}
+	return "", "", false
+}
+
+// Version is the version of a team: epoch and LSN in fixed width, so that text order is their order. Readers compare for equality only.
+func Version(epoch int64, lsn uint64) string {
+	return fmt.Sprintf("%016d:%016X", epoch, lsn)
+}
+
+// ParseVersion is the inverse of Version.
+func ParseVersion(version string) (epoch int64, lsn uint64, err error) {
+	if len(version) != 33 || version[16] != ':' {
+		return 0, 0, fmt.Errorf("version %q: want 16 decimal digits, a colon and 16 hexadecimal digits", version)
+	}
+	epoch, errEpoch := strconv.ParseInt(version[:16], 10, 64)
+	lsn, errLSN := strconv.ParseUint(version[17:], 16, 64)
+	if errEpoch != nil || errLSN != nil || epoch < 0 {
+		return 0, 0, fmt.Errorf("version %q: want 16 decimal digits, a colon and 16 hexadecimal digits", version)
+	}
+	return epoch, lsn, nil
+}
