@@ -1,0 +1,77 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"go.uber.org/goleak"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func TestServer(t *testing.T) {
+	defer http.DefaultClient.CloseIdleConnections()
+	var ready atomic.Bool
+	cfg := Config{
+		Addr: "127.0.0.1:0",
+		Ready: func() error {
+			if ready.Load() {
+				return nil
+			}
+			return errors.New("nothing loaded yet")
+		},
+		Status:   func() any { return map[string]string{"state": "testing"} },
+		Registry: NewRegistry(),
+		Level:    zap.NewAtomicLevel(),
+		Routes: map[string]http.Handler{"POST /extra": http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			WriteJSON(w, http.StatusAccepted, "done")
+		})},
+		Log: zaptest.NewLogger(t),
+	}
+	server, err := Listen(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if second, err := Listen(t.Context(), Config{Addr: server.Addr()}); err == nil {
+		_ = second.Close()
+		t.Error("two listeners on one address")
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- server.Run(ctx) }()
+
+	expect := func(method, path string, wantCode int, wantBody string) {
+		t.Helper()
+		request, _ := http.NewRequestWithContext(t.Context(), method, "http://"+server.Addr()+path, http.NoBody)
+		response, err := http.DefaultClient.Do(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, _ := io.ReadAll(response.Body)
+		_ = response.Body.Close()
+		if response.StatusCode != wantCode || !strings.Contains(string(body), wantBody) {
+			t.Errorf("%s %s = %d %.200q, want %d with %q", method, path, response.StatusCode, body, wantCode, wantBody)
+		}
+	}
+	expect("GET", "/livez", 200, "ok")
+	expect("GET", "/readyz", 503, "nothing loaded yet")
+	ready.Store(true)
+	expect("GET", "/readyz", 200, "ok")
+	expect("GET", "/status", 200, `"state": "testing"`)
+	expect("GET", "/metrics", 200, "go_goroutines")
+	expect("GET", "/log/level", 200, `"level":"info"`)
+	expect("GET", "/debug/pprof/", 200, "goroutine")
+	expect("POST", "/extra", 202, "done")
+	expect("GET", "/nowhere", 404, "")
+	cancel()
+	if err := <-ended; err != nil {
+		t.Errorf("Run = %v", err)
+	}
+}
