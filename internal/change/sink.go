@@ -19,12 +19,12 @@ type Source struct {
 
 // Position is what a cache says of itself.
 type Position struct {
-	Source     Source     // zero if no reconcile has ever completed
-	Schema     int        // cache schema version; 0 if the cache is empty
-	Checkpoint LSN // every transaction that ends at or before it is in the cache; 0 = none
-	Complete   bool       // an exact reconcile has completed and nothing was lost since
-	Reconcile  string     // reason of a due or unfinished reconcile; empty = none
-	Teams      int        // number of teams; 0 with Checkpoint 0 means an empty cache
+	Source     Source // zero if no reconcile has ever completed
+	Schema     int    // cache schema version; 0 if the cache is empty
+	Checkpoint LSN    // every transaction that ends at or before it is in the cache; 0 = none
+	Complete   bool   // an exact reconcile has completed and nothing was lost since
+	Reconcile  string // reason of a due or unfinished reconcile; empty = none
+	Teams      int    // number of teams; 0 with Checkpoint 0 means an empty cache
 }
 
 // Batch is a run of transactions in commit order. With no transactions it only moves the checkpoint.
@@ -36,9 +36,9 @@ type Batch struct {
 // Copy is a consistent copy of the source.
 type Copy struct {
 	Source Source
-	At     LSN // an exact copy holds exactly the transactions that end at or before it
-	Exact  bool       // false: a provisional fill, which sets no checkpoint and clears no marker
-	Reason string     // why, for people
+	At     LSN    // an exact copy holds exactly the transactions that end at or before it
+	Exact  bool   // false: a provisional fill, which sets no checkpoint and clears no marker
+	Reason string // why, for people
 	Teams  iter.Seq2[TeamRows, error]
 }
 

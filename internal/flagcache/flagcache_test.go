@@ -70,8 +70,10 @@ func TestMeta(t *testing.T) {
 		"postmaster_start": "1700000000000001", "fingerprint": "abc", "owner": "o1", "epoch": "1790000000123", "seq": "7", "checkpoint": "0/1A",
 		"commit_time": "1700000000000002", "heartbeat": "1790000001000", "complete": "1", "reconcile": "TRUNCATE", "later": "x",
 	})
-	want := Meta{1, "7301", 2, 4294967295, "everflag", "everflag_pub", 1700000000000001, "abc", "o1", 1790000000123, 7, "0/1A", 1700000000000002,
-		1790000001000, true, "TRUNCATE"}
+	want := Meta{
+		1, "7301", 2, 4294967295, "everflag", "everflag_pub", 1700000000000001, "abc", "o1", 1790000000123, 7, "0/1A", 1700000000000002,
+		1790000001000, true, "TRUNCATE",
+	}
 	if err != nil || m != want {
 		t.Errorf("ParseMeta = %+v, %v, want %+v", m, err, want)
 	}
