@@ -1,0 +1,49 @@
+# `make help` lists the targets. Everything runs from here; .ci/run adds nothing but strictness.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+GO ?= go
+TOOL := $(GO) tool -modfile=internal/tools/go.mod
+# Two packages with servers of their own at a time are what a machine with two cores runs without waiting for itself.
+TESTFLAGS ?= -p 2 -timeout 15m
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LDFLAGS := -s -w -X main.version=$(VERSION)
+
+.PHONY: help
+help: ## this list
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: servers build ## the whole chain on this machine: a flag edited in SQL, servers killed, answers that stay (KEEP=1 leaves it running)
+	@$(GO) run ./deploy/demo $(if $(KEEP),--keep)
+
+.PHONY: test
+test: servers ## all tests, against real servers
+	$(GO) test $(TESTFLAGS) ./...
+
+.PHONY: servers
+servers: # Postgres and Redis binaries; installs Debian's packages when root, else names what is missing
+	@.ci/servers
+
+.PHONY: build
+build: ## both programs into bin/
+	@CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/replicator ./cmd/decide
+
+.PHONY: check
+check: ## everything that CI runs
+	.ci/run
+
+.PHONY: lint
+lint: ## formatting, vet, staticcheck
+	@test -z "$$($(TOOL) gofumpt -l . | tee /dev/stderr)" || { echo 'run "make fmt"'; exit 1; }
+	$(GO) vet ./...
+	$(TOOL) staticcheck ./...
+
+.PHONY: fmt
+fmt: ## format the code
+	$(TOOL) gofumpt -w .
+
+.PHONY: clean
+clean: ## remove what was built
+	rm -rf bin
