@@ -1,0 +1,190 @@
+package testenv
+
+import (
+	"cmp"
+	"context"
+	"os"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/redis/go-redis/v9"
+
+	"github.com/everflag/everflag/internal/testenv/server"
+)
+
+// PGOptions say what an own Postgres is like.
+type PGOptions struct {
+	Version string            // major version; empty means TEST_POSTGRES_VERSION, else the newest found
+	Conf    map[string]string // postgresql.conf settings, e.g. "max_slot_wal_keep_size": "1MB"
+}
+
+// PGServer is a Postgres that one test has to itself and may hurt. Its address outlives stops and restarts.
+type PGServer struct {
+	Addr      string // host:port
+	Version   string // e.g. "15.14"
+	DataDir   string // empty in a container
+	SocketDir string // empty in a container
+
+	server *server.Postgres
+}
+
+// PostgresServer starts a server for this test alone; it takes a few tenths of a second. Its log is shown if the test fails.
+func PostgresServer(t testing.TB, options PGOptions) *PGServer {
+	t.Helper()
+	c, err := chosen()
+	require(t, err)
+	conf := server.PostgresConfig{Kind: c.kind, Version: cmp.Or(options.Version, os.Getenv("TEST_POSTGRES_VERSION")), Conf: options.Conf}
+	return ownPostgres(t, func(ctx context.Context) (*server.Postgres, error) { return server.StartPostgres(ctx, conf) })
+}
+
+func ownPostgres(t testing.TB, start func(context.Context) (*server.Postgres, error)) *PGServer {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), stepTimeout)
+	defer cancel()
+	pg, err := start(ctx)
+	require(t, err)
+	s := &PGServer{Addr: pg.Addr, Version: pg.Version, DataDir: pg.DataDir, SocketDir: pg.SocketDir, server: pg}
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("log of Postgres at %s:\n%s", s.Addr, s.Log(t))
+		}
+		step(t, "removing Postgres", pg.Close)
+	})
+	return s
+}
+
+// URL returns the superuser's address of a database; "postgres" always exists.
+func (s *PGServer) URL(database string) string { return s.server.URL(database) }
+
+// Database returns a fresh database on this server. It goes with the server.
+func (s *PGServer) Database(t testing.TB) *DB {
+	t.Helper()
+	db := &DB{Name: uniqueName(t), admin: s.URL("postgres")}
+	db.URL = s.URL(db.Name)
+	step(t, "creating a database", func(ctx context.Context) error {
+		return s.server.Do(ctx, func(conn *pgx.Conn) error {
+			_, err := conn.Exec(ctx, "CREATE DATABASE "+db.Name)
+			return err
+		})
+	})
+	return db
+}
+
+// Start starts the stopped or killed server and returns when it accepts connections.
+func (s *PGServer) Start(t testing.TB) {
+	t.Helper()
+	step(t, "starting Postgres", s.server.Start)
+}
+
+// Stop stops the server as pg_ctl would ("smart", "fast" or "immediate") and returns when it has ended.
+func (s *PGServer) Stop(t testing.TB, mode server.StopMode) {
+	t.Helper()
+	step(t, "stopping Postgres", func(ctx context.Context) error { return s.server.Stop(ctx, mode) })
+}
+
+// Kill ends the server and every backend with SIGKILL.
+func (s *PGServer) Kill(t testing.TB) {
+	t.Helper()
+	step(t, "killing Postgres", s.server.Kill)
+}
+
+// Freeze stops the server and every backend with SIGSTOP: connections stay open and nothing answers.
+func (s *PGServer) Freeze(t testing.TB) {
+	t.Helper()
+	step(t, "freezing Postgres", s.server.Freeze)
+}
+
+// Thaw undoes Freeze.
+func (s *PGServer) Thaw(t testing.TB) {
+	t.Helper()
+	step(t, "thawing Postgres", s.server.Thaw)
+}
+
+// SetConf changes settings and reloads. Those that need a restart wait for Stop and Start.
+func (s *PGServer) SetConf(t testing.TB, conf map[string]string) {
+	t.Helper()
+	step(t, "changing settings", func(ctx context.Context) error { return s.server.SetConf(ctx, conf) })
+}
+
+// Log returns what the server has logged so far.
+func (s *PGServer) Log(t testing.TB) string {
+	t.Helper()
+	var text string
+	step(t, "reading the log", func(ctx context.Context) error {
+		text = s.server.Log(ctx)
+		return nil
+	})
+	return text
+}
+
+// RedisOptions say what an own Redis is like.
+type RedisOptions struct {
+	Conf map[string]string // redis.conf directives, e.g. "maxmemory": "2mb"
+}
+
+// RedisInstance is a Redis that one test has to itself and may hurt. Its address outlives stops and restarts.
+type RedisInstance struct {
+	URL    string // with the password, if Conf sets requirepass
+	Addr   string // host:port
+	Socket string // path of the Unix socket; empty in a container
+
+	server *server.Redis
+	conf   map[string]string
+}
+
+// RedisServer starts a server for this test alone; it takes a few hundredths of a second. Its log is shown if the test fails.
+func RedisServer(t testing.TB, options RedisOptions) *RedisInstance {
+	t.Helper()
+	c, err := chosen()
+	require(t, err)
+	ctx, cancel := context.WithTimeout(context.Background(), stepTimeout)
+	defer cancel()
+	own, err := server.StartRedis(ctx, server.RedisConfig{Kind: c.kind, Conf: options.Conf})
+	require(t, err)
+	s := &RedisInstance{URL: own.URL(0), Addr: own.Addr, Socket: own.Socket, server: own, conf: options.Conf}
+	t.Cleanup(func() {
+		step(t, "removing Redis", func(ctx context.Context) error {
+			if t.Failed() {
+				t.Logf("log of Redis at %s:\n%s", s.Addr, own.Log(ctx))
+			}
+			return own.Close(ctx)
+		})
+	})
+	return s
+}
+
+// Client returns a client, closed when the test ends.
+func (s *RedisInstance) Client(t testing.TB) *redis.Client {
+	t.Helper()
+	return newClient(t, s.URL)
+}
+
+// Start starts the stopped or killed server and returns when it answers commands.
+func (s *RedisInstance) Start(t testing.TB) {
+	t.Helper()
+	step(t, "starting Redis", s.server.Start)
+}
+
+// Stop asks the server to end and returns when it has.
+func (s *RedisInstance) Stop(t testing.TB) {
+	t.Helper()
+	step(t, "stopping Redis", s.server.Stop)
+}
+
+// Kill ends the server with SIGKILL.
+func (s *RedisInstance) Kill(t testing.TB) {
+	t.Helper()
+	step(t, "killing Redis", s.server.Kill)
+}
+
+// Freeze stops the server with SIGSTOP: connections stay open and nothing answers.
+func (s *RedisInstance) Freeze(t testing.TB) {
+	t.Helper()
+	step(t, "freezing Redis", s.server.Freeze)
+}
+
+// Thaw undoes Freeze.
+func (s *RedisInstance) Thaw(t testing.TB) {
+	t.Helper()
+	step(t, "thawing Redis", s.server.Thaw)
+}

@@ -1,0 +1,175 @@
+package server
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// Databases is the number of logical databases of every Redis started here: enough for each parallel test to have one of its own.
+const Databases = 1024
+
+var baseRedisConf = map[string]string{
+	"databases":  strconv.Itoa(Databases),
+	"save":       `""`,
+	"appendonly": "no",
+}
+
+// RedisConfig says which server to start.
+type RedisConfig struct {
+	Kind Kind
+	Conf map[string]string // redis.conf directives
+}
+
+// Redis is a private server. Its address stays the same over any number of stops and starts. Its methods are for one goroutine at a time.
+type Redis struct {
+	Addr   string // host:port
+	Socket string // path of the Unix socket; empty in a container
+	Dir    string // where it keeps its files; empty in a container
+
+	password string
+	machine  machine
+}
+
+// StartRedis starts a server and returns when it answers commands.
+func StartRedis(ctx context.Context, c RedisConfig) (*Redis, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, startTimeout, errors.New("the server did not become ready in time"))
+	defer cancel()
+	conf := maps.Clone(baseRedisConf)
+	maps.Copy(conf, c.Conf)
+	if c.Kind != Local {
+		r, err := startRedisContainer(ctx, conf)
+		if _, missing := errors.AsType[*MissingError](err); c.Kind == Docker || !missing {
+			return r, err
+		}
+	}
+	r, err := newLocalRedis(conf)
+	if err != nil {
+		return nil, err
+	}
+	return r, r.Start(ctx)
+}
+
+func newLocalRedis(conf map[string]string) (*Redis, error) {
+	bin, err := findRedis()
+	if err != nil {
+		return nil, err
+	}
+	ws, err := use()
+	if err != nil {
+		return nil, err
+	}
+	dir, err := ws.dir("redis-", nil)
+	if err != nil {
+		return nil, err
+	}
+	port, err := FreePort()
+	if err != nil {
+		return nil, err
+	}
+	r := &Redis{
+		Addr: net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), Socket: filepath.Join(dir, "redis.sock"), Dir: dir, password: conf["requirepass"],
+	}
+	text := fmt.Sprintf("bind 127.0.0.1\nport %d\nunixsocket %s\ndir %s\ndaemonize no\n%s", port, r.Socket, dir, directives(conf))
+	file := filepath.Join(dir, "redis.conf")
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		return nil, err
+	}
+	r.machine = &process{argv: []string{bin, file}, dir: dir, logFile: filepath.Join(dir, "log"), polite: ending{"TERM", syscall.SIGTERM}, ws: ws}
+	return r, nil
+}
+
+func directives(conf map[string]string) string {
+	text := new(strings.Builder)
+	for _, name := range slices.Sorted(maps.Keys(conf)) {
+		fmt.Fprintf(text, "%s %s\n", name, conf[name])
+	}
+	return text.String()
+}
+
+// URL returns the address of a logical database.
+func (r *Redis) URL(database int) string {
+	u := url.URL{Scheme: "redis", Host: r.Addr, Path: "/" + strconv.Itoa(database)}
+	if r.password != "" {
+		u.User = url.UserPassword("", r.password)
+	}
+	return u.String()
+}
+
+// Start starts a stopped server and returns when it answers commands.
+func (r *Redis) Start(ctx context.Context) error {
+	if err := r.machine.start(ctx); err != nil {
+		return err
+	}
+	return poll(ctx, "waiting for Redis to answer", func() error {
+		if r.machine.ended() {
+			return &finalError{fmt.Errorf("starting Redis: it ended at once:\n%s", tail(r.Log(ctx)))}
+		}
+		return pingRedis(r.Addr)
+	})
+}
+
+// pingRedis accepts any answer but "I am loading": a server that asks for a password is ready too.
+func pingRedis(addr string) error {
+	conn, err := net.DialTimeout("tcp", addr, time.Second)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	if err := conn.SetDeadline(time.Now().Add(time.Second)); err != nil {
+		return err
+	}
+	if _, err := conn.Write([]byte("PING\r\n")); err != nil {
+		return err
+	}
+	line, err := bufio.NewReader(conn).ReadString('\n')
+	if err != nil {
+		return err
+	}
+	if strings.HasPrefix(line, "-LOADING") {
+		return errors.New(strings.TrimSpace(line))
+	}
+	return nil
+}
+
+// Stop asks the server to end, which saves what its configuration says it saves, and returns when it has ended.
+func (r *Redis) Stop(ctx context.Context) error {
+	if err := r.machine.signal(ctx, syscall.SIGTERM); err != nil {
+		return fmt.Errorf("stopping Redis: %w", err)
+	}
+	return r.machine.wait(ctx)
+}
+
+// Kill ends the server with SIGKILL.
+func (r *Redis) Kill(ctx context.Context) error { return r.machine.kill(ctx) }
+
+// Freeze stops the server in its tracks: connections stay open, the kernel still accepts new ones, and nothing answers.
+func (r *Redis) Freeze(ctx context.Context) error { return r.machine.freeze(ctx) }
+
+// Thaw undoes Freeze.
+func (r *Redis) Thaw(ctx context.Context) error { return r.machine.thaw(ctx) }
+
+// Log returns what the server has logged.
+func (r *Redis) Log(ctx context.Context) string { return r.machine.log(ctx) }
+
+// Close ends the server in whatever state it is and removes its files.
+func (r *Redis) Close(ctx context.Context) error {
+	if err := r.machine.remove(ctx); err != nil {
+		return fmt.Errorf("removing Redis: %w", err)
+	}
+	if r.Dir == "" {
+		return nil
+	}
+	return os.RemoveAll(r.Dir)
+}

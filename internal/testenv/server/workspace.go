@@ -1,0 +1,145 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// reaperScript waits until the process that holds its standard input has ended, then ends what that process registered and removes its files.
+// A registration is a file named <pid>.<signal>: the signal that ends the process politely, before SIGKILL.
+const reaperScript = `
+trap "" INT TERM HUP QUIT
+cat >/dev/null
+each() { for f in "$1"/pids/*; do [ -e "$f" ] || continue; n=${f##*/}; pid=${n%%.*}; sig=${n##*.}; eval "$2"; done; }
+each "$1" 'kill -CONT $pid; kill -$sig $pid'
+for i in 1 2 3 4 5 6 7 8 9 10; do
+	left=; each "$1" 'kill -0 $pid && left=1'
+	[ -z "$left" ] && break
+	sleep 0.1
+done
+each "$1" 'kill -KILL $pid'
+for i in 1 2 3 4 5; do rm -rf "$1" && break; sleep 0.1; done
+`
+
+// workspace is the directory under which everything of this process lives, and the pipe whose end tells the reaper to clean up.
+type workspace struct {
+	root   string
+	pipe   *os.File
+	reaper *exec.Cmd
+
+	mu        sync.Mutex
+	processes map[*process]bool // started and not yet collected
+}
+
+// current is the one workspace of this process. A process-wide value is right here: the reaper's pipe measures the life of the process itself.
+var current struct {
+	sync.Mutex
+	ws *workspace
+}
+
+const cleanupTimeout = 20 * time.Second
+
+// use returns the workspace, creating it if needed.
+func use() (*workspace, error) {
+	current.Lock()
+	defer current.Unlock()
+	if current.ws == nil {
+		ws, err := newWorkspace()
+		if err != nil {
+			return nil, fmt.Errorf("creating the workspace: %w", err)
+		}
+		current.ws = ws
+	}
+	return current.ws, nil
+}
+
+// Cleanup ends every server that still runs, removes every file and returns when all is gone.
+func Cleanup() error {
+	current.Lock()
+	ws := current.ws
+	current.ws = nil
+	current.Unlock()
+	if ws == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeoutCause(context.Background(), cleanupTimeout, errors.New("the servers did not end in time"))
+	defer cancel()
+	for _, p := range ws.left() {
+		if err := p.end(ctx); err != nil {
+			return err
+		}
+	}
+	if err := ws.pipe.Close(); err != nil {
+		return fmt.Errorf("closing the reaper's pipe: %w", err)
+	}
+	return ws.reaper.Wait()
+}
+
+func newWorkspace() (*workspace, error) {
+	root, err := os.MkdirTemp("", "everflag-")
+	if err != nil {
+		return nil, err
+	}
+	// The unprivileged user that Postgres runs as must be able to walk in.
+	if err := os.Chmod(root, 0o755); err != nil {
+		return nil, err
+	}
+	if err := os.Mkdir(filepath.Join(root, "pids"), 0o700); err != nil {
+		return nil, err
+	}
+	read, write, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	defer read.Close()
+	reaper := exec.Command("/bin/sh", "-c", reaperScript, "everflag-reaper", root)
+	reaper.Stdin = read
+	reaper.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // a signal for the terminal's group must not end it
+	if err := reaper.Start(); err != nil {
+		return nil, fmt.Errorf("starting the reaper: %w", err)
+	}
+	return &workspace{root: root, pipe: write, reaper: reaper, processes: make(map[*process]bool)}, nil
+}
+
+func (w *workspace) left() []*process {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Collect(maps.Keys(w.processes))
+}
+
+func (w *workspace) track(p *process) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.processes[p] = true
+	return os.WriteFile(w.pidFile(p.pid, p.polite.name), nil, 0o600)
+}
+
+func (w *workspace) untrack(p *process) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	delete(w.processes, p)
+	_ = os.Remove(w.pidFile(p.pid, p.polite.name)) // gone together with the workspace at worst
+}
+
+// dir makes a new directory inside the workspace, owned by the given user if that is not nil.
+func (w *workspace) dir(pattern string, owner *owner) (string, error) {
+	dir, err := os.MkdirTemp(w.root, pattern)
+	if err != nil {
+		return "", err
+	}
+	return dir, owner.take(dir)
+}
+
+func (w *workspace) pidFile(pid int, signal string) string {
+	return filepath.Join(w.root, "pids", strconv.Itoa(pid)+"."+signal)
+}
