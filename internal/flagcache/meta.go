@@ -24,6 +24,7 @@ const (
 	MetaHeartbeat       = "heartbeat"
 	MetaComplete        = "complete"
 	MetaReconcile       = "reconcile"
+	MetaReconciling     = "reconciling" // version of a reconcile that has begun to replace teams; not for readers
 )
 
 // Meta is the cache's account of itself. The zero value is that of an empty Redis.
