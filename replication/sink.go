@@ -33,3 +33,10 @@ type Sink interface {
 	// Compare reports the teams whose records differ from the copy; it writes nothing and needs no leadership.
 	Compare(ctx context.Context, c change.Copy) ([]change.Difference, error)
 }
+
+// Observer is what may be asked of a cache at any time, by any goroutine and without leadership; Compare may be called like that, too. A Sink that is no
+// Observer is never taken over from a frozen leader, only after its slot came free.
+type Observer interface {
+	// Observe reads what the cache says of itself. It writes nothing, and fails while Redis is silent.
+	Observe(ctx context.Context) (change.Observation, error)
+}

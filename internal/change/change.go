@@ -60,7 +60,7 @@ type Op uint8
 // The operations. An UPDATE that hides a row (deleted = true) arrives as a Delete.
 const (
 	Upsert Op = iota // Row is complete but for Unchanged columns
-	Delete           // only Row.Table and Row.Key are set
+	Delete           // Row.Table and Row.Key are set; a row that is only hidden has its Team or Parent, too
 )
 
 // Change is one row change of a transaction.

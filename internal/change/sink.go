@@ -59,3 +59,12 @@ type Difference struct {
 	Key    string
 	Detail string // what differs, without values of secrets
 }
+
+// Observation is what a cache says of itself to somebody who does not lead.
+type Observation struct {
+	Position
+
+	// Pulse differs between two observations if a leader wrote anything in between: it covers owner, epoch, seq, checkpoint and heartbeat. Beat moves it
+	// every second, fresh or not, and so does a Reconcile that is under way.
+	Pulse string
+}
