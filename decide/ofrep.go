@@ -1,0 +1,3 @@
+package decide
+
+func (h *Handler) ofrep(x *exchange, key string) *apiError { return errNotFound }

@@ -1,0 +1,105 @@
+package decide
+
+import (
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+
+	"github.com/everflag/everflag/decide/eval"
+	"github.com/everflag/everflag/internal/flagcache"
+)
+
+// maxViews is how many teams' views are kept; one is about a kilobyte.
+const maxViews = 10_000
+
+// view is what answers say about a team beside its flags, prepared once per version.
+type view struct {
+	version                 string
+	minimalFlagCalledEvents bool
+	digests                 [][]byte // SHA-256 of the secret keys
+	config                  []byte   // the configuration's members except sessionRecording
+	recording               []byte   // the value of sessionRecording
+	recordingDomains        []string // pages that recording is limited to; empty = all
+}
+
+// view finds the view of the program's team.
+func (h *Handler) view(x *exchange, program *eval.Program, token string) (*view, *apiError) {
+	var e *apiError
+	version := program.Version()
+	v := h.views.load(token, func(v *view) bool { return v.version == version }, func() (*view, int) {
+		team, lookup := h.source.Records(token)
+		switch lookup {
+		case Found:
+			return newView(team), 1
+		case Absent: // since a moment ago
+			e = x.errors().unknownToken
+		default:
+			e = errUnavailable
+		}
+		return &view{}, 0
+	})
+	return v, e
+}
+
+// newView prepares the view. What cannot be read of the records is left out.
+func newView(team *flagcache.Team) *view {
+	columns := readColumns(team.Team)
+	v := &view{version: team.Version, minimalFlagCalledEvents: readColumns(team.Config).truth("minimal_flag_called_events")}
+	for _, name := range []string{"secret_api_token", "secret_api_token_backup"} {
+		if digest, err := hex.DecodeString(columns.text(name)); err == nil && len(digest) > 0 {
+			v.digests = append(v.digests, digest)
+		}
+	}
+	v.config = appendTeamConfig(nil, columns)
+	v.recording, v.recordingDomains = sessionRecording(columns)
+	return v
+}
+
+// columns are a record's members. The nil columns are all absent.
+type columns map[string]json.RawMessage
+
+func readColumns(record []byte) columns {
+	var c columns
+	if err := json.Unmarshal(record, &c); err != nil {
+		return nil
+	}
+	return c
+}
+
+func (c columns) truth(name string) bool {
+	return string(c[name]) == "true"
+}
+
+// text is the text of a string, the literal of a number, and empty for anything else.
+func (c columns) text(name string) string {
+	raw := c[name]
+	var text string
+	if len(raw) > 0 && (raw[0] == '-' || raw[0]-'0' <= 9) {
+		return string(raw)
+	}
+	if err := json.Unmarshal(raw, &text); err != nil {
+		return ""
+	}
+	return text
+}
+
+// raw is the column's JSON, null if the column is absent.
+func (c columns) raw(name string) json.RawMessage {
+	if raw := c[name]; len(raw) > 0 {
+		return raw
+	}
+	return json.RawMessage("null")
+}
+
+// list reads an array column, which the record holds as Postgres prints it.
+func (c columns) list(name string) ([]*string, error) {
+	text := c.text(name)
+	if text == "" {
+		return nil, nil
+	}
+	elements, err := parseArray(text)
+	if err != nil {
+		return nil, fmt.Errorf("column %q: %w", name, err)
+	}
+	return elements, nil
+}
