@@ -2,6 +2,7 @@ package testenv_test
 
 import (
 	"testing"
+	"time"
 
 	"github.com/everflag/everflag/internal/testenv"
 )
@@ -15,6 +16,19 @@ func TestBoth(t *testing.T) {
 			if err := rd.Client(t).Set(t.Context(), "a", 1, 0).Err(); err != nil {
 				t.Fatal(err)
 			}
+		})
+	}
+}
+
+func TestSchema(t *testing.T) {
+	for _, v := range []testenv.SchemaVersion{testenv.Schema2026, testenv.Schema2023} {
+		t.Run(string(v), func(t *testing.T) {
+			pg := testenv.Postgres(t)
+			start := time.Now()
+			testenv.LoadSchema(t, pg, v)
+			t.Log(time.Since(start))
+			testenv.LoadSeed(t, pg, v)
+			t.Log(time.Since(start))
 		})
 	}
 }

@@ -1,0 +1,10 @@
+// Package posthogsql guarantees that tests, the demo and the compose file speak of the same PostHog: its tables as of 2026 and of December 2023, each with a
+// seed. A schema loads into an empty database, its seed into that.
+package posthogsql
+
+import "embed"
+
+// Files holds posthog_2023.sql, posthog_2026.sql, seed_2023.sql and seed_2026.sql.
+//
+//go:embed *.sql
+var Files embed.FS
