@@ -1,0 +1,2 @@
+// Package store keeps every team's flags in memory.
+package store
