@@ -21,6 +21,9 @@ type exchange struct {
 	status int
 	sent   bool
 	out    []byte
+	stale  bool   // the answer says so
+	ofrep  string // the flag that an OFREP request asks for
+	shared []byte // sent instead of out: belongs to others, is not changed
 
 	body    body
 	request request
@@ -37,7 +40,7 @@ func (x *exchange) begin(w http.ResponseWriter, r *http.Request, to endpoint, ru
 	x.w, x.r, x.header, x.now = w, r, w.Header(), time.Now()
 	x.to, x.legacy = to, to == endpointDecide && rules == eval.Rules2023
 	x.query = parseQuery(r.URL.RawQuery)
-	x.status, x.sent = http.StatusOK, false
+	x.status, x.sent, x.stale = http.StatusOK, false, false
 }
 
 // end drops what refers to the request.
@@ -46,7 +49,7 @@ func (x *exchange) end() {
 	if cap(x.out) > 1<<20 {
 		x.out = nil
 	}
-	x.out = x.out[:0]
+	x.out, x.shared, x.ofrep = x.out[:0], nil, ""
 	x.body.reset()
 	x.request.reset()
 }
@@ -69,17 +72,27 @@ func (x *exchange) fail(e *apiError) {
 	if e.status == http.StatusRequestEntityTooLarge {
 		x.header["Connection"] = []string{"close"} // the rest of the body is not worth reading
 	}
+	x.shared = nil
+	if x.to == endpointOFREP || x.to == endpointOFREPBulk {
+		x.header["Content-Type"] = contentJSON
+		x.out = e.appendOFREP(x.out[:0], x.ofrep)
+		return
+	}
 	x.out = e.appendBody(x.out[:0])
 }
 
 // send writes the answer. An error means that the client is gone, which is nobody's failure.
 func (x *exchange) send() {
 	x.sent = true
+	out := x.out
+	if x.shared != nil {
+		out = x.shared
+	}
 	if x.status != http.StatusNoContent && x.status != http.StatusNotModified {
-		x.header["Content-Length"] = []string{strconv.Itoa(len(x.out))}
+		x.header["Content-Length"] = []string{strconv.Itoa(len(out))}
 	}
 	x.w.WriteHeader(x.status)
-	if x.r.Method != http.MethodHead && len(x.out) > 0 {
-		_, _ = x.w.Write(x.out)
+	if x.r.Method != http.MethodHead && len(out) > 0 {
+		_, _ = x.w.Write(out)
 	}
 }

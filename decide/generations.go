@@ -2,8 +2,7 @@ package decide
 
 import "sync"
 
-// generations is a bounded cache: when the young generation is full it becomes the old one, and what nobody asked for since is dropped. A missing value is
-// made while the others wait: making is short here.
+// generations is a bounded cache: when the young generation is full it becomes the old one, and what nobody asked for since is dropped.
 type generations[V any] struct {
 	limit int // of the costs of one generation
 
@@ -21,29 +20,31 @@ func newGenerations[V any](limit int) *generations[V] {
 	return &generations[V]{limit: limit, young: map[string]costed[V]{}}
 }
 
-// load is the value of the key if it is there and current, and a new one otherwise.
-func (g *generations[V]) load(key string, current func(V) bool, renew func() (v V, cost int)) V {
+// get is the value of the key, if it is there.
+func (g *generations[V]) get(key string) (V, bool) {
 	g.mu.RLock()
 	have, ok := g.young[key]
 	g.mu.RUnlock()
-	if ok && current(have.value) {
-		return have.value
+	if ok {
+		return have.value, true
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if have, ok = g.young[key]; !ok {
-		have, ok = g.old[key]
+	if have, ok = g.old[key]; ok {
+		g.put(key, have)
 	}
-	if !ok || !current(have.value) {
-		have.value, have.cost = renew()
-	}
-	g.put(key, have)
-	return have.value
+	return have.value, ok
+}
+
+// set makes value the key's; cost counts against the limit.
+func (g *generations[V]) set(key string, value V, cost int) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.put(key, costed[V]{value, cost})
 }
 
 func (g *generations[V]) put(key string, v costed[V]) {
-	g.cost += v.cost - g.young[key].cost
-	if g.cost > g.limit {
+	if g.cost += v.cost - g.young[key].cost; g.cost > g.limit {
 		g.old, g.young, g.cost = g.young, map[string]costed[V]{}, v.cost
 	}
 	g.young[key] = v

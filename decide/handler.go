@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+	"golang.org/x/sync/singleflight"
 
 	"github.com/everflag/everflag/decide/eval"
 )
@@ -46,12 +47,14 @@ type Handler struct {
 	draining  atomic.Bool
 	limits    *limits
 	views     *generations[*view]
+	feeds     *generations[*feed]
+	rendering singleflight.Group
 }
 
 // New returns a handler that answers from the source.
 func New(cfg Config, source Source, logger *zap.Logger, metrics *Metrics) *Handler {
 	cfg = cfg.withDefaults()
-	h := &Handler{cfg: cfg, source: source, logger: logger, metrics: metrics, limits: newLimits(cfg.RateLimit, logger, metrics), views: newGenerations[*view](maxViews)}
+	h := &Handler{cfg: cfg, source: source, logger: logger, metrics: metrics, limits: newLimits(cfg.RateLimit, logger, metrics), views: newGenerations[*view](maxViews), feeds: newGenerations[*feed](maxFeeds)}
 	h.exchanges.New = func() any { return new(exchange) }
 	return h
 }
@@ -226,7 +229,7 @@ func (h *Handler) evaluate(x *exchange, client netip.Addr) *apiError {
 func (h *Handler) program(x *exchange, token string) (*eval.Program, *apiError) {
 	program, lookup := h.source.Program(token)
 	position := h.source.Position()
-	if position.Stale >= h.cfg.StaleAfter {
+	if x.stale = position.Stale >= h.cfg.StaleAfter; x.stale {
 		x.header["X-Everflag-Stale"] = []string{strconv.FormatInt(int64(position.Stale/time.Second), 10)}
 	}
 	switch lookup {

@@ -121,8 +121,11 @@ type limiter struct {
 
 // allow takes one from the key's bucket; low reports that it is nearly empty.
 func (l *limiter) allow(key string, now time.Time) (ok, low bool) {
-	any := func(*rate.Limiter) bool { return true }
-	bucket := l.buckets.load(key, any, func() (*rate.Limiter, int) { return rate.NewLimiter(l.rate, l.burst), 1 })
+	bucket, found := l.buckets.get(key)
+	if !found { // two requests at once may each make one: the last one stays
+		bucket = rate.NewLimiter(l.rate, l.burst)
+		l.buckets.set(key, bucket, 1)
+	}
 	ok = bucket.AllowN(now, 1)
 	return ok, bucket.TokensAt(now) < warnBelowShare*float64(l.burst)
 }

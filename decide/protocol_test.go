@@ -167,8 +167,10 @@ func TestProtocolErrors(t *testing.T) {
 	django, _ := newTestHandler(t, Config{Rules: eval.Rules2023})
 	const definitions = "/flags/definitions?token=phc_test"
 	conversations := map[string]func() *httptest.ResponseRecorder{
-		"missing token":       func() *httptest.ResponseRecorder { return call(current, "POST", "/flags/?v=2", `{"distinct_id":"u"}`) },
-		"unknown token":       func() *httptest.ResponseRecorder { return call(current, "POST", "/flags/?v=2", `{"token":"no","distinct_id":"u"}`) },
+		"missing token": func() *httptest.ResponseRecorder { return call(current, "POST", "/flags/?v=2", `{"distinct_id":"u"}`) },
+		"unknown token": func() *httptest.ResponseRecorder {
+			return call(current, "POST", "/flags/?v=2", `{"token":"no","distinct_id":"u"}`)
+		},
 		"missing distinct_id": func() *httptest.ResponseRecorder { return call(current, "POST", "/flags/?v=2", `{"token":"phc_test"}`) },
 		"rate limited": func() *httptest.ResponseRecorder {
 			call(current, "POST", "/flags/?v=2", `{"token":"limited","distinct_id":"u"}`)
@@ -181,8 +183,10 @@ func TestProtocolErrors(t *testing.T) {
 		"definitions: bad personal key": func() *httptest.ResponseRecorder {
 			return call(current, "GET", definitions, "", "Authorization", "Bearer phx_any")
 		},
-		"django decide: no key":         func() *httptest.ResponseRecorder { return call(django, "POST", "/decide/?v=3", `{"distinct_id":"u"}`) },
-		"django decide: invalid key":    func() *httptest.ResponseRecorder { return call(django, "POST", "/decide/?v=3", `{"token":"no","distinct_id":"u"}`) },
+		"django decide: no key": func() *httptest.ResponseRecorder { return call(django, "POST", "/decide/?v=3", `{"distinct_id":"u"}`) },
+		"django decide: invalid key": func() *httptest.ResponseRecorder {
+			return call(django, "POST", "/decide/?v=3", `{"token":"no","distinct_id":"u"}`)
+		},
 		"django decide: no distinct_id": func() *httptest.ResponseRecorder { return call(django, "POST", "/decide/?v=3", `{"token":"phc_test"}`) },
 	}
 	for _, c := range cases {

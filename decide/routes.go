@@ -68,6 +68,7 @@ type query struct {
 	config      string
 	compression string
 	token       string
+	personalKey string
 	surveysOnly bool
 	sendCohorts bool
 }
@@ -101,6 +102,8 @@ func (q *query) set(name, value string) {
 		q.compression = first(q.compression, value)
 	case "token":
 		q.token = first(q.token, value)
+	case "personal_api_key":
+		q.personalKey = first(q.personalKey, value)
 	case "only_evaluate_survey_feature_flags":
 		q.surveysOnly = isTrue(value)
 	case "send_cohorts":

@@ -24,21 +24,20 @@ type view struct {
 
 // view finds the view of the program's team.
 func (h *Handler) view(x *exchange, program *eval.Program, token string) (*view, *apiError) {
-	var e *apiError
-	version := program.Version()
-	v := h.views.load(token, func(v *view) bool { return v.version == version }, func() (*view, int) {
-		team, lookup := h.source.Records(token)
-		switch lookup {
-		case Found:
-			return newView(team), 1
-		case Absent: // since a moment ago
-			e = x.errors().unknownToken
-		default:
-			e = errUnavailable
-		}
-		return &view{}, 0
-	})
-	return v, e
+	if v, ok := h.views.get(token); ok && v.version == program.Version() {
+		return v, nil
+	}
+	team, lookup := h.source.Records(token)
+	switch lookup {
+	case Found:
+		v := newView(team)
+		h.views.set(token, v, 1)
+		return v, nil
+	case Absent: // since a moment ago
+		return nil, x.errors().unknownToken
+	default:
+		return nil, errUnavailable
+	}
 }
 
 // newView prepares the view. What cannot be read of the records is left out.
