@@ -1,0 +1,15 @@
+-- Checks that this process leads and writes to meta alone. KEYS: meta. ARGV: owner, epoch, the checkpoint last written, one whose write was not
+-- confirmed, whether to write the heartbeat, reason of a due reconcile, then fields and values of meta. Returns {'noted' | 'fenced', marker}.
+local ok, meta = ours(ARGV[1], ARGV[2], ARGV[3], ARGV[4])
+if not ok then
+  return { 'fenced', '' }
+end
+if ARGV[5] == '1' then
+  local t = redis.call('TIME')
+  redis.call('HSET', KEYS[1], 'heartbeat', digits(t[1] * 1000 + math.floor(t[2] / 1000)))
+end
+for i = 7, #ARGV, 2 do
+  redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1])
+end
+mark(meta, ARGV[6])
+return { 'noted', meta.reconcile }

@@ -1,0 +1,166 @@
+package cachewriter
+
+import (
+	"context"
+	"errors"
+	"iter"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/everflag/everflag/internal/change"
+	"github.com/everflag/everflag/internal/flagcache"
+)
+
+// Compare reports where the cache differs from the copy. It writes nothing and needs no leadership.
+func (w *Writer) Compare(ctx context.Context, c change.Copy) ([]change.Difference, error) {
+	cached, err := w.readCached(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var all []change.Difference
+	owners := maps.Clone(cached.tokens)
+	err = w.compareTeams(ctx, c.Teams, func(_ context.Context, group []*comparison) error {
+		for _, team := range group {
+			all = append(all, team.report(cached.teams, owners)...)
+			delete(cached.teams, team.team)
+			delete(cached.tokens, team.token)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	for _, team := range slices.Sorted(maps.Keys(cached.teams)) {
+		all = append(all, change.Difference{Team: team, Entity: flagcache.EntityTeam, Key: strconv.FormatInt(team, 10), Detail: "the source has no such team"})
+	}
+	for _, token := range slices.Sorted(maps.Keys(cached.tokens)) {
+		team := cached.tokens[token]
+		all = append(all, change.Difference{Team: team, Entity: "token", Key: strconv.FormatInt(team, 10), Detail: "a token that no team has"})
+	}
+	return all, nil
+}
+
+// report lists the differences of one team.
+func (c *comparison) report(listed map[int64]struct{}, owners map[string]int64) (all []change.Difference) {
+	add := func(entity, key, detail string) {
+		all = append(all, change.Difference{Team: c.team, Entity: entity, Key: key, Detail: detail})
+	}
+	id := strconv.FormatInt(c.team, 10)
+	if owner, has := owners[c.token]; c.token != "" && (!has || owner != c.team) {
+		detail := "not in the token index"
+		if has {
+			detail = "the token index names team " + strconv.FormatInt(owner, 10)
+		}
+		add("token", id, detail)
+	}
+	if _, has := listed[c.team]; !has && len(c.stored) == 0 {
+		add(flagcache.EntityTeam, id, "the cache has no such team")
+		return all
+	}
+	if c.stored[flagcache.VersionField] != c.listedVersion {
+		add("version", id, "the team's version and the listed one differ")
+	}
+	for i, f := range c.fields {
+		record, has := c.stored[f.name]
+		switch {
+		case !has:
+			add(c.rows[i].entity, c.rows[i].key, "missing in the cache")
+		case record != string(f.record):
+			add(c.rows[i].entity, c.rows[i].key, "differs in "+strings.Join(differing([]byte(record), f.record), ", "))
+		}
+	}
+	for _, name := range c.extra() {
+		entity, key, known := flagcache.ParseField(name)
+		if !known {
+			entity, key = "field", name
+		}
+		add(entity, key, "the source has no such row")
+	}
+	return all
+}
+
+// differing names the members in which two records differ; values may be secrets.
+func differing(a, b []byte) []string {
+	left, errLeft := flagcache.Record{JSON: a}.Members()
+	right, errRight := flagcache.Record{JSON: b}.Members()
+	if errLeft != nil || errRight != nil {
+		return []string{"its form"}
+	}
+	names := map[string]bool{}
+	for name, value := range left {
+		if other, has := right[name]; !has || string(other) != string(value) {
+			names[name] = true
+		}
+	}
+	for name := range right {
+		if _, has := left[name]; !has {
+			names[name] = true
+		}
+	}
+	if len(names) == 0 {
+		return []string{"the order of its members"}
+	}
+	return slices.Sorted(maps.Keys(names))
+}
+
+// compareTeams reads what the cache has of the teams of a copy, group by group, and hands both to each. A group is as large as one script may be.
+func (w *Writer) compareTeams(
+	ctx context.Context, teams iter.Seq2[change.TeamRows, error], each func(ctx context.Context, group []*comparison) error,
+) error {
+	const maxTeams, maxBytes = 500, maxBatch / 2
+	var group []*comparison
+	size := 0
+	flush := func() error {
+		if err := w.readGroup(ctx, group); err != nil {
+			return err
+		}
+		if err := each(ctx, group); err != nil {
+			return err
+		}
+		group, size = nil, 0
+		return nil
+	}
+	for team, err := range teams {
+		if err != nil {
+			return err
+		}
+		c, err := newComparison(team)
+		if err != nil {
+			return &Error{Step: "reading the copy", Class: ClassOther, Err: err}
+		}
+		if len(group) > 0 && (len(group) == maxTeams || size+c.size > maxBytes) {
+			if err := flush(); err != nil {
+				return err
+			}
+		}
+		group, size = append(group, c), size+c.size
+	}
+	return flush()
+}
+
+// readGroup reads the hashes and listed versions of a group.
+func (w *Writer) readGroup(ctx context.Context, group []*comparison) error {
+	ids := make([]int64, len(group))
+	listed := make([]*redis.StringCmd, 0, len(group))
+	for i, c := range group {
+		ids[i] = c.team
+	}
+	hashes, err := pipeline(ctx, w, "reading teams", ids, func(ctx context.Context, pipe redis.Pipeliner, team int64) *redis.MapStringStringCmd {
+		listed = append(listed, pipe.HGet(ctx, w.keys.Teams, strconv.FormatInt(team, 10)))
+		return pipe.HGetAll(ctx, w.keys.Team(team))
+	})
+	if err != nil {
+		return err
+	}
+	for i, c := range group {
+		if err := listed[i].Err(); err != nil && !errors.Is(err, redis.Nil) {
+			return classify(ctx, "reading versions", err)
+		}
+		c.stored, c.listedVersion = hashes[i].Val(), listed[i].Val()
+	}
+	return nil
+}
