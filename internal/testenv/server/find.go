@@ -1,6 +1,8 @@
 package server
 
 import (
+	"cmp"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -30,6 +32,25 @@ func (e *MissingError) Error() string {
 	return fmt.Sprintf("no %s here (looked at: %s)", e.What, e.Looked)
 }
 
+// firstOf tries a container, then local binaries, or only what the kind says. A container that is there but fails is an error, not a reason to go on.
+func firstOf[T any](kind Kind, container, local func() (T, error)) (T, error) {
+	switch kind {
+	case Docker:
+		return container()
+	case Local:
+		return local()
+	}
+	made, errContainer := container()
+	if _, missing := errors.AsType[*MissingError](errContainer); !missing {
+		return made, errContainer
+	}
+	made, err := local()
+	if lack, missing := errors.AsType[*MissingError](err); missing {
+		return made, &MissingError{What: lack.What, Looked: lack.Looked + "; and containers: " + errContainer.Error()}
+	}
+	return made, err
+}
+
 // CacheDir is where prepared data directories and downloaded servers are kept between runs. The unprivileged user must be able to read it, so root does
 // not use its home directory.
 func CacheDir() (string, error) {
@@ -43,32 +64,40 @@ func CacheDir() (string, error) {
 	return filepath.Join(dir, "everflag"), nil
 }
 
-// findPostgres returns the directory of the Postgres binaries of a major version, or of the newest one if version is empty, and its version.
+// findPostgres returns the directory of the Postgres binaries of a major version and the full version. If version is empty it takes the newest that the
+// system has installed, and downloaded ones only if the system has none.
 func findPostgres(version string) (bin, full string, err error) {
-	dirs := postgresDirs()
 	bestMajor := 0
+	dirs := postgresDirs(version)
 	for _, dir := range dirs {
 		candidate, major := postgresVersion(dir)
-		if candidate == "" || version != "" && strconv.Itoa(major) != version {
-			continue
+		if version != "" && strconv.Itoa(major) == version {
+			return dir, candidate, nil
 		}
-		if major > bestMajor {
+		if version == "" && major > bestMajor {
 			bin, full, bestMajor = dir, candidate, major
 		}
 	}
 	if bin == "" {
-		what := strings.TrimSpace("Postgres " + version)
-		return "", "", &MissingError{What: what, Looked: "PATH, /usr/lib/postgresql/*/bin, " + strings.Join(dirs, ", ")}
+		looked := append([]string{"PATH", "/usr/lib/postgresql/*/bin"}, dirs...)
+		return "", "", &MissingError{What: strings.TrimSpace("Postgres " + version), Looked: strings.Join(looked, ", ")}
 	}
 	return bin, full, nil
 }
 
-// postgresDirs lists the directories that hold both postgres and initdb.
-func postgresDirs() []string {
-	patterns := []string{"/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin", "/opt/homebrew/opt/postgresql*/bin", "/usr/local/opt/postgresql*/bin"}
-	if cache, err := CacheDir(); err == nil {
-		patterns = append(patterns, filepath.Join(cache, "postgres", "*", "bin"))
+// postgresDirs lists the directories that hold both postgres and initdb, those of the system first.
+func postgresDirs(version string) []string {
+	dirs := systemPostgresDirs()
+	cache, err := CacheDir()
+	if err != nil || version == "" && len(dirs) > 0 {
+		return dirs
 	}
+	downloaded, _ := filepath.Glob(filepath.Join(cache, "postgres", cmp.Or(version, "*"), "bin")) // the only error is a malformed pattern
+	return append(dirs, downloaded...)
+}
+
+func systemPostgresDirs() []string {
+	patterns := []string{"/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin", "/opt/homebrew/opt/postgresql*/bin", "/usr/local/opt/postgresql*/bin"}
 	var dirs []string
 	for _, pattern := range patterns {
 		found, _ := filepath.Glob(pattern) // the only error is a malformed pattern

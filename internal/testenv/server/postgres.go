@@ -89,29 +89,31 @@ type Postgres struct {
 func StartPostgres(ctx context.Context, c PostgresConfig) (*Postgres, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, startTimeout, errors.New("the server did not become ready in time"))
 	defer cancel()
-	if c.Kind != Local {
-		p, err := startPostgresContainer(ctx, c)
-		if _, missing := errors.AsType[*MissingError](err); c.Kind == Docker || !missing {
-			return p, err
-		}
+	conf := maps.Clone(baseConf)
+	maps.Copy(conf, c.Conf)
+	p, err := firstOf(c.Kind,
+		func() (*Postgres, error) { return newContainerPostgres(ctx, c.Version, conf) },
+		func() (*Postgres, error) { return newLocalPostgres(ctx, c.Version, conf) })
+	if err != nil {
+		return nil, err
 	}
-	p, err := newLocalPostgres(c.Version)
+	return p, p.Start(ctx)
+}
+
+// newLocalPostgres makes a server of local binaries, not yet started.
+func newLocalPostgres(ctx context.Context, version string, conf map[string]string) (*Postgres, error) {
+	p, err := homeless(version)
 	if err != nil {
 		return nil, err
 	}
 	if err := newDataDir(ctx, p.bin, p.Version, p.DataDir, p.owner); err != nil {
 		return nil, err
 	}
-	conf := maps.Clone(baseConf)
-	maps.Copy(conf, c.Conf)
-	if err := p.writeConf(conf); err != nil {
-		return nil, err
-	}
-	return p, p.Start(ctx)
+	return p, p.writeConf(conf)
 }
 
-// newLocalPostgres finds the binaries and a place to live.
-func newLocalPostgres(version string) (*Postgres, error) {
+// homeless finds the binaries, the user, the port and the place of a server that has no data directory yet.
+func homeless(version string) (*Postgres, error) {
 	bin, full, err := findPostgres(version)
 	if err != nil {
 		return nil, err

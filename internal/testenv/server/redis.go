@@ -48,13 +48,9 @@ func StartRedis(ctx context.Context, c RedisConfig) (*Redis, error) {
 	defer cancel()
 	conf := maps.Clone(baseRedisConf)
 	maps.Copy(conf, c.Conf)
-	if c.Kind != Local {
-		r, err := startRedisContainer(ctx, conf)
-		if _, missing := errors.AsType[*MissingError](err); c.Kind == Docker || !missing {
-			return r, err
-		}
-	}
-	r, err := newLocalRedis(conf)
+	r, err := firstOf(c.Kind,
+		func() (*Redis, error) { return newContainerRedis(ctx, conf) },
+		func() (*Redis, error) { return newLocalRedis(conf) })
 	if err != nil {
 		return nil, err
 	}

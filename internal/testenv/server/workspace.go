@@ -16,7 +16,7 @@ import (
 )
 
 // reaperScript waits until the process that holds its standard input has ended, then ends what that process registered and removes its files.
-// A registration is a file named <pid>.<signal>: the signal that ends the process politely, before SIGKILL.
+// A registration is a file: pids/<pid>.<signal>, with the signal that ends the process politely before SIGKILL does, or containers/<id>.
 const reaperScript = `
 trap "" INT TERM HUP QUIT
 cat >/dev/null
@@ -28,6 +28,7 @@ for i in 1 2 3 4 5 6 7 8 9 10; do
 	sleep 0.1
 done
 each "$1" 'kill -KILL $pid'
+for f in "$1"/containers/*; do [ -e "$f" ] && docker rm -fv "${f##*/}"; done
 for i in 1 2 3 4 5; do rm -rf "$1" && break; sleep 0.1; done
 `
 
@@ -94,8 +95,10 @@ func newWorkspace() (*workspace, error) {
 	if err := os.Chmod(root, 0o755); err != nil {
 		return nil, err
 	}
-	if err := os.Mkdir(filepath.Join(root, "pids"), 0o700); err != nil {
-		return nil, err
+	for _, register := range []string{"pids", "containers"} {
+		if err := os.Mkdir(filepath.Join(root, register), 0o700); err != nil {
+			return nil, err
+		}
 	}
 	read, write, err := os.Pipe()
 	if err != nil {
