@@ -1,5 +1,7 @@
 package eval
 
+import "strconv"
+
 // Reason is why a flag has its value.
 type Reason uint8
 
@@ -7,6 +9,7 @@ type Reason uint8
 const (
 	ConditionMatch Reason = iota
 	NoConditionMatch
+	NoConditionMatchGroups // no match, and conditions of groups were skipped as the request has no such group
 	OutOfRolloutBound
 	NoGroupType
 	SuperConditionValue
@@ -16,27 +19,36 @@ const (
 	Failure // see Result.ErrorCode
 )
 
-var reasonCodes = [...]string{
-	ConditionMatch:        "condition_match",
-	NoConditionMatch:      "no_condition_match",
-	OutOfRolloutBound:     "out_of_rollout_bound",
-	NoGroupType:           "no_group_type",
-	SuperConditionValue:   "super_condition_value",
-	HoldoutConditionValue: "holdout_condition_value",
-	FlagDisabled:          "flag_disabled",
-	MissingDependency:     "missing_dependency",
-	Failure:               "failure",
+// reasonTexts are the codes and descriptions of responses, and how telling a reason is: a flag that does not match has the most telling one of its
+// conditions.
+var reasonTexts = [...]struct {
+	code, description string
+	score             int8
+}{
+	ConditionMatch:   {"condition_match", "Matched condition set ", 4}, // the number follows
+	NoConditionMatch: {"no_condition_match", "No matching condition set", 2},
+	NoConditionMatchGroups: {
+		"no_condition_match", "No matching condition set (group conditions were not evaluated because no group type was provided)", 2,
+	},
+	OutOfRolloutBound:     {"out_of_rollout_bound", "Out of rollout bound", 3},
+	NoGroupType:           {"no_group_type", "No group type", 1},
+	SuperConditionValue:   {"super_condition_value", "Super condition value", 6},
+	HoldoutConditionValue: {"holdout_condition_value", "Holdout condition value", 5},
+	FlagDisabled:          {"flag_disabled", "Feature flag is disabled", 0},
+	MissingDependency:     {"missing_dependency", "Flag cannot be evaluated due to missing dependency", -1},
+	Failure:               {"failure", "", -1},
 }
 
 // String is the code of the reason in responses; a failure has the code of its error instead.
 func (r Reason) String() string {
-	return reasonCodes[r]
+	return reasonTexts[r].code
 }
 
 // Decision is the outcome of one request. It belongs to the Scratch and is valid until the next Evaluate with it.
 type Decision struct {
-	Results []Result // in the order of the program; only flags that belong in a response
-	Errors  bool     // errorsWhileComputingFlags
+	Results     []Result // in the order of the program; only flags that belong in a response
+	Errors      bool     // errorsWhileComputingFlags
+	RegexLimits int      // how many times a regular expression hit its limit
 }
 
 // Result is one evaluated flag. The Flag and what the Answer refers to are part of the program: not to be changed.
@@ -44,9 +56,27 @@ type Result struct {
 	Flag *Flag
 	*Answer
 	Reason    Reason
-	Condition int    // index of the condition that Reason is about, -1 = none
-	Failed    bool   // the value cannot be known; Enabled and Variant are then off
-	ErrorCode string // why it failed
+	Condition int  // index of the condition that Reason is about, -1 = none
+	Failed    bool // the value cannot be known; Enabled and Variant are then off
+
+	fault fault
+}
+
+// ErrorCode says why the flag failed; it is empty if it did not.
+func (r *Result) ErrorCode() string {
+	return r.fault.String()
+}
+
+// Description is the text of the reason in responses.
+func (r *Result) Description() string {
+	switch {
+	case r.Failed:
+		return faultTexts[r.fault].description
+	case r.Reason == ConditionMatch:
+		return reasonTexts[r.Reason].description + strconv.Itoa(r.Condition+1)
+	default:
+		return reasonTexts[r.Reason].description
+	}
 }
 
 // Answer is one of the values that a flag can take.
@@ -54,4 +84,9 @@ type Answer struct {
 	Enabled bool
 	Variant string // "" = none
 	Payload []byte // the JSON text of the stored payload, nil = none
+
+	named bool   // there is a variant; its name may be empty
+	value []byte // in the maps of /flags v1 and /decide
+	head  []byte // in the map of /flags v2: key and value, before the reason
+	tail  []byte // and metadata, after it
 }

@@ -1,16 +1,192 @@
 package eval
 
-// AppendFlagsV2 appends the map of /flags v2: every flag with reason and metadata.
-func (d *Decision) AppendFlagsV2(dst []byte) []byte { return append(dst, "{}"...) }
+import "strconv"
 
-// AppendFeatureFlags appends the map of /flags v1 and /decide v3: the value of every flag that did not fail.
-func (d *Decision) AppendFeatureFlags(dst []byte) []byte { return append(dst, "{}"...) }
+// answers builds the Answers of a flag with their pre-encoded fragments.
+type answers struct {
+	flag     *Flag
+	key      []byte // "key":
+	payloads *node
+}
+
+func newAnswers(f *Flag) *answers {
+	a := &answers{flag: f, key: append(appendQuoted(nil, f.Key), ':')}
+	f.keyBytes = len(a.key)
+	return a
+}
+
+// plain is a boolean answer; payload names the payload that belongs to it, "" = none.
+func (a *answers) plain(on bool, payload string) *Answer {
+	answer := &Answer{Enabled: on, value: strconv.AppendBool(nil, on)}
+	return a.finish(answer, "null", payload)
+}
+
+// lost is the answer of a flag that failed.
+func (a *answers) lost() *Answer {
+	answer := a.plain(false, "")
+	answer.head = append(answer.head, `,"failed":true`...)
+	return answer
+}
+
+func (a *answers) variant(name string) *Answer {
+	answer := &Answer{Enabled: true, Variant: name, named: true, value: appendQuoted(nil, name)}
+	return a.finish(answer, string(answer.value), name)
+}
+
+func (a *answers) finish(answer *Answer, variant, payload string) *Answer {
+	head := append([]byte(nil), a.key...)
+	head = append(append(head, `{"key":`...), a.key[:len(a.key)-1]...)
+	head = strconv.AppendBool(append(head, `,"enabled":`...), answer.Enabled)
+	answer.head = append(append(head, `,"variant":`...), variant...)
+
+	f := a.flag
+	tail := strconv.AppendInt([]byte(`,"metadata":{"id":`), f.ID, 10)
+	tail = strconv.AppendInt(append(tail, `,"version":`...), f.Version, 10)
+	tail = append(tail, `,"description":null,"payload":`...)
+	start := len(tail)
+	stored := a.payloads.present(payload)
+	if payload == "" || stored == nil {
+		tail = append(tail, "null"...)
+	} else {
+		tail = append(tail, stored.raw...)
+	}
+	end := len(tail)
+	tail = strconv.AppendBool(append(tail, `,"has_experiment":`...), f.HasExperiment)
+	answer.tail = append(tail, "}}"...)
+	if stored != nil && payload != "" {
+		answer.Payload = answer.tail[start:end:end]
+	}
+	return answer
+}
+
+// tableConditions is how many condition indices have their reason pre-encoded.
+const tableConditions = 32
+
+// reasonFragments are the encoded reasons by reason and condition index + 1, failureFragments those of failures. Both are constant.
+var (
+	reasonFragments  = makeReasonFragments()
+	failureFragments = makeFailureFragments()
+)
+
+func makeReasonFragments() (table [Failure][tableConditions + 1][]byte) {
+	for reason := range table {
+		for i := range table[reason] {
+			table[reason][i] = appendReason(nil, Reason(reason), i-1)
+		}
+	}
+	return table
+}
+
+func makeFailureFragments() (table [len(faultTexts)][]byte) {
+	for f, text := range faultTexts {
+		table[f] = appendReasonText(nil, text.code, -1, text.description)
+	}
+	return table
+}
+
+func appendReason(dst []byte, reason Reason, condition int) []byte {
+	description := reasonTexts[reason].description
+	if reason == ConditionMatch {
+		description += strconv.Itoa(condition + 1)
+	}
+	return appendReasonText(dst, reasonTexts[reason].code, condition, description)
+}
+
+func appendReasonText(dst []byte, code string, condition int, description string) []byte {
+	dst = append(append(dst, `,"reason":{"code":"`...), code...)
+	dst = append(dst, `","condition_index":`...)
+	if condition < 0 {
+		dst = append(dst, "null"...)
+	} else {
+		dst = strconv.AppendInt(dst, int64(condition), 10)
+	}
+	dst = append(append(dst, `,"description":"`...), description...)
+	return append(dst, `"}`...)
+}
+
+// AppendFlagsV2 appends the map of /flags v2: every flag with reason and metadata.
+func (d *Decision) AppendFlagsV2(dst []byte) []byte {
+	dst = append(dst, '{')
+	for i := range d.Results {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = d.Results[i].AppendV2(dst)
+	}
+	return append(dst, '}')
+}
+
+// AppendV2 appends the flag's member of the map of /flags v2.
+func (r *Result) AppendV2(dst []byte) []byte {
+	dst = append(dst, r.head...)
+	switch {
+	case r.Failed:
+		dst = append(dst, failureFragments[r.fault]...)
+	case r.Condition < tableConditions:
+		dst = append(dst, reasonFragments[r.Reason][r.Condition+1]...)
+	default:
+		dst = appendReason(dst, r.Reason, r.Condition)
+	}
+	return append(dst, r.tail...)
+}
+
+// AppendFeatureFlags appends the map of /flags v1 and /decide v3: the value of every flag. One that failed is left out, so that clients keep what they
+// have; PostHog's Rust service says false there.
+func (d *Decision) AppendFeatureFlags(dst []byte) []byte {
+	return d.appendMap(dst, func(r *Result) []byte {
+		if r.Failed {
+			return nil
+		}
+		return r.value
+	})
+}
 
 // AppendPayloads appends the map of the payloads that are not null.
-func (d *Decision) AppendPayloads(dst []byte) []byte { return append(dst, "{}"...) }
+func (d *Decision) AppendPayloads(dst []byte) []byte {
+	return d.appendMap(dst, func(r *Result) []byte { return r.Payload })
+}
 
 // AppendEnabledMap appends the map of /decide v2: the values of the flags that are on.
-func (d *Decision) AppendEnabledMap(dst []byte) []byte { return append(dst, "{}"...) }
+func (d *Decision) AppendEnabledMap(dst []byte) []byte {
+	return d.appendMap(dst, func(r *Result) []byte {
+		if !r.Enabled {
+			return nil
+		}
+		return r.value
+	})
+}
+
+// appendMap appends the object of key and value of the flags that have a value.
+func (d *Decision) appendMap(dst []byte, value func(*Result) []byte) []byte {
+	dst = append(dst, '{')
+	start := len(dst)
+	for i := range d.Results {
+		r := &d.Results[i]
+		v := value(r)
+		if v == nil {
+			continue
+		}
+		if len(dst) > start {
+			dst = append(dst, ',')
+		}
+		dst = append(append(dst, r.head[:r.Flag.keyBytes]...), v...)
+	}
+	return append(dst, '}')
+}
 
 // AppendEnabledList appends the list of /decide v1: the keys of the flags that are on.
-func (d *Decision) AppendEnabledList(dst []byte) []byte { return append(dst, "[]"...) }
+func (d *Decision) AppendEnabledList(dst []byte) []byte {
+	dst = append(dst, '[')
+	start := len(dst)
+	for i := range d.Results {
+		r := &d.Results[i]
+		if !r.Enabled {
+			continue
+		}
+		if len(dst) > start {
+			dst = append(dst, ',')
+		}
+		dst = append(dst, r.head[:r.Flag.keyBytes-1]...)
+	}
+	return append(dst, ']')
+}

@@ -1,0 +1,186 @@
+package eval
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+// source is where a filter looks.
+type source uint8
+
+const (
+	ofPerson source = iota
+	ofGroup
+	ofCohort
+	ofFlag
+	ofNothing // never matches
+	ofUnknown // cannot be evaluated from properties
+)
+
+// filter is one test of a condition or a cohort.
+type filter struct {
+	source  source
+	not     bool // inverts the outcome of a cohort or of a cohort's leaf
+	group   int32
+	slot    int32
+	matcher *matcher
+	cohort  *cohort
+	flag    *Flag
+	wants   wish
+	variant string
+	fault   fault // why it is unknown, of ofUnknown
+
+	key, operator, value string // for Explain; value is JSON
+}
+
+// wish is what a filter wants of a flag.
+type wish uint8
+
+const (
+	wantsNothing wish = iota // no value fulfils it
+	wantsOn
+	wantsOff
+	wantsVariant
+)
+
+var errUnreadable = errors.New("unreadable filters")
+
+func unreadable(format string, args ...any) error {
+	return fmt.Errorf("%w: "+format, append([]any{errUnreadable}, args...)...)
+}
+
+// compileFilters compiles the properties of a condition that aggregates by the group, -1 for persons. Cohorts come last, as they are dearest.
+func (c *compiler) compileFilters(owner *Flag, properties *node, group int32) ([]filter, error) {
+	if properties == nil || properties.Kind == Null {
+		return nil, nil
+	}
+	if properties.Kind != Array {
+		return nil, unreadable("properties are no list")
+	}
+	var filters, cohorts []filter
+	for i := range properties.items {
+		f, err := c.compileFilter(owner, &properties.items[i], group)
+		if err != nil {
+			return nil, err
+		}
+		if f.source == ofCohort {
+			cohorts = append(cohorts, f)
+		} else {
+			filters = append(filters, f)
+		}
+	}
+	return append(filters, cohorts...), nil
+}
+
+func (c *compiler) compileFilter(owner *Flag, n *node, group int32) (filter, error) {
+	key := n.member("key")
+	if !key.is(String) {
+		return filter{}, unreadable("a property without key")
+	}
+	kind, operator := "person", ""
+	if t := n.present("type"); t != nil {
+		kind = t.Text
+	}
+	if o := n.present("operator"); o != nil {
+		if _, ok := operatorNames[o.Text]; !ok || o.Kind != String {
+			return filter{}, unreadable("operator %q", o.Text)
+		}
+		operator = o.Text
+	}
+	f := filter{key: strings.Clone(key.Text), operator: strings.Clone(operator), group: -1}
+	if value := n.member("value"); value != nil {
+		f.value = strings.Clone(value.raw)
+	}
+	switch kind {
+	case "person", "person_metadata":
+		c.personFilter(&f, kind, n.member("value"))
+	case "group":
+		if index := n.present("group_type_index"); index != nil {
+			i, ok := index.integer()
+			if !ok {
+				return filter{}, unreadable("group_type_index %s", index.raw)
+			}
+			group = c.groupAt(i)
+		}
+		c.groupFilter(&f, group, n.member("value"))
+	case "cohort":
+		c.cohortFilter(&f, n.member("value"))
+	case "flag":
+		c.flagFilter(&f, owner, n.member("value"))
+	default:
+		return filter{}, unreadable("property type %q", kind)
+	}
+	return f, nil
+}
+
+// metadataPrefix keeps the columns of the persons table apart from properties of the same name.
+const metadataPrefix = "__posthog_person_metadata__"
+
+func (c *compiler) personFilter(f *filter, kind string, value *node) {
+	key := f.key
+	if kind == "person_metadata" {
+		key = metadataPrefix + key
+	}
+	f.source, f.slot = ofPerson, c.personSlot(key)
+	f.matcher, _ = c.compileMatcher(orExact(f.operator), value) // the operator is known to exist
+}
+
+func (c *compiler) groupFilter(f *filter, group int32, value *node) {
+	f.source, f.group = ofGroup, group
+	if group >= 0 {
+		f.slot = c.groupSlot(group, f.key)
+	}
+	f.matcher, _ = c.compileMatcher(orExact(f.operator), value)
+}
+
+func orExact(operator string) string {
+	if operator == "" {
+		return "exact"
+	}
+	return operator
+}
+
+// cohortFilter refers to a cohort. The service of today knows no operators but in and not_in; the server of 2023 took exact for in.
+func (c *compiler) cohortFilter(f *filter, value *node) {
+	id, ok := value.integer()
+	switch {
+	case !ok:
+		f.source, f.fault = ofUnknown, faultCohortFilters
+	case f.operator == "" || f.operator == "in" || f.operator == "not_in" || f.operator == "exact" && c.rules == Rules2023:
+		f.source, f.cohort, f.not = ofCohort, c.cohort(id), f.operator == "not_in"
+	default:
+		f.source = ofNothing
+	}
+}
+
+// flagID is the id that a dependency names; 0, which no flag has, if it names none.
+func flagID(key string) int64 {
+	id, err := strconv.ParseInt(key, 10, 64)
+	if err != nil {
+		return 0
+	}
+	return id
+}
+
+func (c *compiler) flagFilter(f *filter, owner *Flag, value *node) {
+	f.source = ofNothing
+	id := flagID(f.key)
+	if id == 0 {
+		return
+	}
+	c.references[owner] = append(c.references[owner], id) // resolved by orderFlags
+	if f.operator != "flag_evaluates_to" || value == nil {
+		return
+	}
+	f.source = ofFlag
+	switch value.Kind {
+	case True:
+		f.wants = wantsOn
+	case False:
+		f.wants = wantsOff
+	case String:
+		f.wants, f.variant = wantsVariant, strings.Clone(value.Text)
+	}
+}
