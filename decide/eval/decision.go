@@ -56,15 +56,11 @@ type Result struct {
 	Flag *Flag
 	*Answer
 	Reason    Reason
-	Condition int  // index of the condition that Reason is about, -1 = none
-	Failed    bool // the value cannot be known; Enabled and Variant are then off
+	Condition int    // index of the condition that Reason is about, -1 = none
+	Failed    bool   // the value cannot be known; Enabled and Variant are then off
+	ErrorCode string // why it failed
 
 	fault fault
-}
-
-// ErrorCode says why the flag failed; it is empty if it did not.
-func (r *Result) ErrorCode() string {
-	return r.fault.String()
 }
 
 // Description is the text of the reason in responses.

@@ -141,7 +141,7 @@ func (o *outcome) add(a *Answer, f fault) {
 // settle is the result of a flag that has the answer unless an unknown leads to another one.
 func (o *outcome) settle(f *Flag, a *Answer, reason Reason, condition int) Result {
 	if o.open || o.possible != nil && o.possible != a {
-		return Result{Flag: f, Answer: f.failed, Reason: Failure, Condition: -1, Failed: true, fault: o.fault}
+		return Result{Flag: f, Answer: f.failed, Reason: Failure, Condition: -1, Failed: true, ErrorCode: o.fault.String(), fault: o.fault}
 	}
 	return Result{Flag: f, Answer: a, Reason: reason, Condition: condition}
 }

@@ -123,7 +123,7 @@ func (r *recorder) end(result *Result, onlyNeeded bool) {
 	}
 	f.Reason = result.Reason.String()
 	if result.Failed {
-		f.Reason = result.ErrorCode()
+		f.Reason = result.ErrorCode
 	}
 	if result.Condition >= 0 {
 		f.Condition = new(result.Condition)
