@@ -95,7 +95,7 @@ func (h *Handler) sendFeed(x *exchange, token, version string) *apiError {
 		return e
 	}
 	x.header["Cache-Control"] = []string{"private, must-revalidate"}
-	x.header["ETag"] = []string{`W/"` + f.etag + `"`}
+	x.header["Etag"] = []string{`W/"` + f.etag + `"`}
 	x.header["Vary"] = []string{"Origin, Accept-Encoding, Authorization"}
 	if known == f.etag {
 		x.status = http.StatusNotModified

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 	"golang.org/x/time/rate"
 )
@@ -95,7 +96,7 @@ func (l *limits) check(x *exchange, by *limiter, key string) *apiError {
 		return nil
 	case ok:
 		by.warned.Inc()
-		x.header["X-PostHog-Rate-Limit-Warning"] = corsTrue
+		x.header["X-Posthog-Rate-Limit-Warning"] = corsTrue
 		return nil
 	}
 	by.exceeded.Inc()
@@ -113,7 +114,7 @@ type limiter struct {
 	buckets *generations[*rate.Limiter]
 	logger  *zap.Logger
 
-	warned, exceeded counter
+	warned, exceeded prometheus.Counter
 
 	mu     sync.Mutex
 	logged time.Time

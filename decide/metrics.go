@@ -8,9 +8,6 @@ import (
 	"github.com/everflag/everflag/decide/eval"
 )
 
-// counter is the part of a prometheus.Counter that we use.
-type counter interface{ Inc() }
-
 // statusClasses are the values of the label class.
 var statusClasses = [...]string{"1xx", "2xx", "3xx", "4xx", "5xx"}
 

@@ -99,7 +99,7 @@ func (x *exchange) sendBulk(d *eval.Decision) {
 	x.out = append(x.out, `]}`...)
 	sum := sha256.Sum256(x.out)
 	tag := hex.EncodeToString(sum[:16])
-	x.header["ETag"] = []string{`"` + tag + `"`}
+	x.header["Etag"] = []string{`"` + tag + `"`}
 	if etagOf(x.r.Header) == tag {
 		x.status, x.out = http.StatusNotModified, x.out[:0]
 		delete(x.header, "Content-Type")
