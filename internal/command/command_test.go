@@ -70,3 +70,16 @@ func TestExitCode(t *testing.T) {
 		}
 	}
 }
+
+func TestParseSize(t *testing.T) {
+	for text, want := range map[string]int64{"0": 0, "1024": 1024, "64MiB": 64 << 20, "1GiB": 1 << 30, "500kB": 500_000, "2 g": 2 << 30} {
+		if got, err := ParseSize(text); err != nil || got != want {
+			t.Errorf("ParseSize(%q) = %d, %v, want %d", text, got, err, want)
+		}
+	}
+	for _, text := range []string{"", "GiB", "1.5GiB", "-1", "1X", "9999999999GiB"} {
+		if got, err := ParseSize(text); err == nil {
+			t.Errorf("ParseSize(%q) = %d, want an error", text, got)
+		}
+	}
+}
