@@ -33,7 +33,7 @@ type plan struct {
 type state struct {
 	before int64  // the team that holds it in the cache, 0 = none
 	after  int64  // the team that will
-	at     int64  // the team that the source names, 0 for children
+	at     int64  // the team that the source names, also while it hides the row; 0 for children and for rows that are gone
 	parent row    // the parent that the source names
 	record []byte // nil: none, or not known
 	exists bool
@@ -97,7 +97,7 @@ func reads(x *index, txs []*change.Tx) []place {
 				need(source)
 			}
 			touched[r], touched[source] = true, true
-			if c.Op == change.Upsert && c.Row.Team != x.team(r) {
+			if c.Row.Team != 0 && c.Row.Team != x.team(r) {
 				for _, child := range x.children[r] {
 					need(child)
 				}
@@ -158,7 +158,7 @@ func (p *plan) change(c *change.Change) error {
 	s := p.state(r)
 	if c.Op == change.Delete {
 		if !mutated("missed_delete") {
-			s.exists, s.record, s.kept = false, nil, false
+			*s = state{before: s.before, at: c.Row.Team}
 		}
 		return nil
 	}
@@ -170,10 +170,10 @@ func (p *plan) change(c *change.Change) error {
 	if c.OldKey != "" {
 		old := p.state(row{r.entity, c.OldKey})
 		base = old.record
-		old.exists, old.record, old.kept = false, nil, false
+		*old = state{before: old.before}
 	}
 	if isChild && c.Row.Parent == "" || !isChild && c.Row.Team == 0 {
-		s.exists, s.record, s.kept = false, nil, false // it belongs to no team, so no team's answers depend on it
+		*s = state{before: s.before} // it belongs to no team, so no team's answers depend on it
 		return nil
 	}
 	record, ok := appendRecord(make([]byte, 0, recordSize(c.Row.Columns, base)), c.Row.Columns, base)
@@ -182,7 +182,7 @@ func (p *plan) change(c *change.Change) error {
 		s.kept = true
 		return nil
 	}
-	if mutated("lost_update") && s.exists && r.entity == flagcache.EntityFlag && len(r.key)%2 == 0 {
+	if mutated("lost_update") && s.exists && r.entity == flagcache.EntityFlag && r.key[len(r.key)-1]%2 == 0 {
 		return nil
 	}
 	*s = state{before: s.before, at: c.Row.Team, record: record, exists: true}
@@ -203,7 +203,7 @@ func recordSize(columns []change.Column, base []byte) int {
 // settle decides which team holds each row after the batch.
 func (p *plan) settle() {
 	for _, r := range slices.Clone(p.order) {
-		if s := p.states[r]; s.exists && !s.kept && s.at != p.index.team(r) {
+		if s := p.states[r]; !s.kept && s.at != 0 && s.at != p.index.team(r) { // also of one that is hidden by now
 			for _, child := range p.index.children[r] {
 				p.state(child) // follows its parent, see below
 			}

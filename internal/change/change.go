@@ -57,7 +57,8 @@ type Row struct {
 // Op is the kind of a Change.
 type Op uint8
 
-// The operations. An UPDATE that hides a row (deleted = true) arrives as a Delete.
+// The operations. An INSERT or UPDATE that hides a row (deleted = true) arrives as a Delete. If it is hidden and not gone, Row.Team may be set to the
+// team it is hidden in: its children stay with it.
 const (
 	Upsert Op = iota // Row is complete but for Unchanged columns
 	Delete           // Row.Table and Row.Key are set; a row that is only hidden has its Team or Parent, too
