@@ -50,29 +50,36 @@ func (c *compiler) compileCohorts() {
 			}
 		}
 	}
-	for _, co := range cyclic {
-		if co.fault == noFault {
-			co.fault, co.detail = faultCohortCycle, closesCycle(co)
-		}
-	}
+	nameCycles(cyclic)
 	c.p.cohorts = append(ordered, cyclic...)
 	for i, co := range c.p.cohorts {
 		co.place = i
 	}
 }
 
-// closesCycle walks references among cohorts that cannot be ordered until it meets one again: that one is part of a cycle.
-func closesCycle(co *cohort) string {
-	seen := map[*cohort]bool{}
-	for !seen[co] {
-		seen[co] = true
-		next := slices.IndexFunc(co.needs, func(need *cohort) bool { return need.fault == noFault || need.fault == faultCohortCycle })
-		if next < 0 {
-			break
-		}
-		co = co.needs[next]
+// nameCycles marks cohorts that cannot be ordered. From each it follows the references until it meets a cohort again: the first one met twice on a walk
+// closes a cycle. Each cohort is walked over once.
+func nameCycles(cyclic []*cohort) {
+	open := make(map[*cohort]bool, len(cyclic))
+	for _, co := range cyclic {
+		open[co] = true
 	}
-	return fmt.Sprintf("cohort %d closes a cycle", co.id)
+	for _, co := range cyclic {
+		var walk []*cohort
+		for open[co] {
+			open[co] = false
+			walk = append(walk, co)
+			next := slices.IndexFunc(co.needs, func(need *cohort) bool { _, known := open[need]; return known })
+			co = co.needs[next] // what cannot be ordered needs something else that cannot
+		}
+		detail := co.detail // of an earlier walk
+		if detail == "" {
+			detail = fmt.Sprintf("cohort %d closes a cycle", co.id)
+		}
+		for _, met := range walk {
+			met.fault, met.detail = faultCohortCycle, detail
+		}
+	}
 }
 
 func (c *compiler) compileCohort(co *cohort) {
