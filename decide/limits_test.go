@@ -204,9 +204,9 @@ func TestDecodedInput(t *testing.T) {
 	if got, want := fmt.Sprint(in.Groups), `[{org acme true [{plan {4 pro}}]} {n 42 true []} {bad  false []} {empty  false []} {none  false []} {only  false [{x {3 1}}]}]`; got != want {
 		t.Errorf("groups: got %s, want %s", got, want)
 	}
-	var again request
+	again := r // no flag_keys means all of them, whatever the request before asked for
 	for range 3 {
-		if again.reset(); again.decode(`{"token":"t","person_properties":{"a":1},"$properties":{"b":2},"groups":null,"flag_keys":[]}`, false) != nil || len(again.input.Person) != 1 || len(again.input.Groups) != 0 {
+		if again.reset(); again.decode(`{"token":"t","person_properties":{"a":1},"$properties":{"b":2},"groups":null,"flag_keys":[]}`, false) != nil || len(again.input.Person) != 1 || len(again.input.Groups) != 0 || again.input.Keys != nil {
 			t.Fatalf("reused: got %+v", again.input)
 		}
 	}

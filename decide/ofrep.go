@@ -53,7 +53,8 @@ func (h *Handler) ofrep(x *exchange, key string) *apiError {
 	case !req.hasDistinctID:
 		return errNoTargetingKey
 	case key != "":
-		req.input.Keys = append(req.input.Keys[:0], key)
+		req.keys = append(req.keys[:0], key)
+		req.input.Keys = req.keys
 	}
 	if req.runtime == eval.RuntimeUnknown && detectRuntime(x.r.Header) == eval.RuntimeUnknown {
 		req.runtime = eval.RuntimeServer // a provider in a browser is known by its headers
@@ -206,7 +207,7 @@ func (r *request) contextField(s *scanner, name string) error {
 	case "targetingKey":
 		return r.readDistinctID(s, false)
 	case "flags":
-		return s.names(&r.input.Keys, true, nil)
+		return s.names(&r.keys, true, nil)
 	case "groups", "$groups", "group_properties", "$group_properties", "$anon_distinct_id", "$device_id":
 		return r.field(s, name, true)
 	}

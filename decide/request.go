@@ -19,6 +19,7 @@ type request struct {
 	input   eval.Input
 	scratch eval.Scratch
 
+	keys            []string // input.Keys, which is nil if there are none
 	groups          []groupKey
 	groupProperties []groupProperties
 	properties      []eval.Property // of all groups, one after the other
@@ -53,15 +54,15 @@ const maxGroups = 100
 func (r *request) reset() {
 	clear(r.input.Person)
 	clear(r.input.Groups)
-	clear(r.input.Keys)
+	clear(r.keys)
 	clear(r.input.Contexts)
 	clear(r.groups)
 	clear(r.groupProperties)
 	clear(r.properties)
 	r.input = eval.Input{
-		Person: r.input.Person[:0], Groups: r.input.Groups[:0], Keys: r.input.Keys[:0], Contexts: r.input.Contexts[:0],
+		Person: r.input.Person[:0], Groups: r.input.Groups[:0], Contexts: r.input.Contexts[:0],
 	}
-	r.groups, r.groupProperties, r.properties = r.groups[:0], r.groupProperties[:0], r.properties[:0]
+	r.keys, r.groups, r.groupProperties, r.properties = r.keys[:0], r.groups[:0], r.groupProperties[:0], r.properties[:0]
 	r.token, r.distinctID, r.hasDistinctID = "", eval.Value{}, false
 	r.disableFlags, r.geoipDisable, r.runtime = false, false, eval.RuntimeUnknown
 }
@@ -116,7 +117,7 @@ func (r *request) field(s *scanner, key string, lenient bool) error {
 	case "disable_flags":
 		return s.truth(&r.disableFlags)
 	case "flag_keys", "flag_keys_to_evaluate":
-		return s.names(&r.input.Keys, lenient, errFlagKeysType)
+		return s.names(&r.keys, lenient, errFlagKeysType)
 	case "evaluation_contexts", "evaluation_environments":
 		return s.names(&r.input.Contexts, lenient, errContextsType)
 	case "evaluation_runtime":
@@ -236,6 +237,9 @@ func (r *request) readRuntime(s *scanner) error {
 func (r *request) resolve() {
 	if r.hasDistinctID {
 		r.input.DistinctID = eval.DistinctID(identifier(r.distinctID))
+	}
+	if len(r.keys) > 0 {
+		r.input.Keys = r.keys
 	}
 	for i, name := range r.input.Contexts {
 		r.input.Contexts[i] = strings.ToLower(strings.TrimSpace(name))
