@@ -18,6 +18,7 @@ import (
 type DB struct {
 	URL  string // for a superuser
 	Name string
+	Addr string // host:port of the server, e.g. for Proxy
 
 	admin string // the database from which this one is dropped
 	roles []string
@@ -42,6 +43,7 @@ func newDB(t testing.TB, admin string) *DB {
 	if err != nil {
 		t.Fatalf("reading the address of the test server: %v", err)
 	}
+	db.Addr = address.Host
 	address.Path = "/" + db.Name
 	db.URL = address.String()
 	step(t, "creating a database", func(ctx context.Context) error {

@@ -2,6 +2,7 @@ package testenv
 
 import (
 	"context"
+	"net/url"
 	"testing"
 
 	"github.com/redis/go-redis/v9"
@@ -15,6 +16,8 @@ type KeySpace struct {
 
 	// Prefix is unique; keys that start with it are removed when the test ends.
 	Prefix string
+
+	Addr string // host:port of the server, e.g. for Proxy
 }
 
 // Redis returns an empty key space on the server that all tests of this process share.
@@ -22,7 +25,11 @@ func Redis(t testing.TB) *KeySpace {
 	t.Helper()
 	shared, err := sharedRedis()
 	require(t, err)
-	space := &KeySpace{URL: shared.url, Prefix: uniqueName(t)}
+	address, err := url.Parse(shared.url)
+	if err != nil {
+		t.Fatalf("reading the address of Redis: %v", err)
+	}
+	space := &KeySpace{URL: shared.url, Prefix: uniqueName(t), Addr: address.Host}
 	if shared.slots == nil {
 		t.Cleanup(func() { space.removeKeys(t) })
 		return space
@@ -52,6 +59,7 @@ func newClient(t testing.TB, address string) *redis.Client {
 	if err != nil {
 		t.Fatalf("reading the address of Redis: %v", err)
 	}
+	options.ContextTimeoutEnabled = true // else a frozen server holds the test for the read timeout times the retries
 	client := redis.NewClient(options)
 	t.Cleanup(func() { _ = client.Close() }) // closing twice, once in the test and once here, is an error and harmless
 	return client

@@ -27,20 +27,19 @@ const startTimeout = 60 * time.Second
 
 // baseConf suits short lives and logical replication, on few cores and beside other such servers. PostgresConfig.Conf overrides it.
 var baseConf = map[string]string{
-	"wal_level":                  "logical",
-	"max_replication_slots":      "200",
-	"max_wal_senders":            "200",
-	"max_connections":            "300",
-	"fsync":                      "off", // see "Durability" in the package comment
-	"full_page_writes":           "off",
-	"autovacuum":                 "off", // its transactions would delay the creation of slots
-	"shared_buffers":             "64MB",
-	"max_wal_size":               "1GB",
-	"jit":                        "off",
-	"log_checkpoints":            "off",
-	"timezone":                   "UTC",
-	"log_timezone":               "UTC",
-	"dynamic_shared_memory_type": "posix",
+	"wal_level":             "logical",
+	"max_replication_slots": "200",
+	"max_wal_senders":       "200",
+	"max_connections":       "300",
+	"fsync":                 "off", // see "Durability" in the package comment
+	"full_page_writes":      "off",
+	"autovacuum":            "off", // its transactions would delay the creation of slots
+	"shared_buffers":        "64MB",
+	"max_wal_size":          "1GB",
+	"jit":                   "off",
+	"log_checkpoints":       "off",
+	"timezone":              "UTC",
+	"log_timezone":          "UTC",
 }
 
 // PostgresConfig says which server to start.

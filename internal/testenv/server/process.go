@@ -194,10 +194,10 @@ func (p *process) end(ctx context.Context) error {
 
 // remove ends the process, whatever state it is in. Its files go with the workspace, or earlier by whoever made them.
 func (p *process) remove(ctx context.Context) error {
-	if p.ended() {
-		return nil
+	if err := p.end(ctx); err != nil {
+		return p.kill(ctx)
 	}
-	return p.kill(ctx)
+	return nil
 }
 
 func (p *process) log(context.Context) string {

@@ -1,7 +1,6 @@
 package server
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -24,6 +23,8 @@ var baseRedisConf = map[string]string{
 	"databases":  strconv.Itoa(Databases),
 	"save":       `""`,
 	"appendonly": "no",
+
+	"repl-diskless-sync-delay": "0", // a first replica need not wait for others
 }
 
 // RedisConfig says which server to start.
@@ -112,31 +113,66 @@ func (r *Redis) Start(ctx context.Context) error {
 		if r.machine.ended() {
 			return &finalError{fmt.Errorf("starting Redis: it ended at once:\n%s", tail(r.Log(ctx)))}
 		}
-		return pingRedis(r.Addr)
+		answer, err := ask(r.Addr, "", "PING")
+		// Any answer but "I am loading" will do: a server that asks for a password is ready too.
+		if err == nil && strings.HasPrefix(answer, "-LOADING") {
+			err = errors.New(answer)
+		}
+		return err
 	})
 }
 
-// pingRedis accepts any answer but "I am loading": a server that asks for a password is ready too.
-func pingRedis(addr string) error {
+// ask sends one inline command and returns the answer to it, at most a packet long. A whole client would leave goroutines behind.
+func ask(addr, password, command string) (string, error) {
 	conn, err := net.DialTimeout("tcp", addr, time.Second)
 	if err != nil {
-		return err
+		return "", err
 	}
 	defer conn.Close()
 	if err := conn.SetDeadline(time.Now().Add(time.Second)); err != nil {
-		return err
+		return "", err
 	}
-	if _, err := conn.Write([]byte("PING\r\n")); err != nil {
-		return err
+	answer := make([]byte, 16<<10)
+	if password != "" {
+		if _, err := conn.Write([]byte("AUTH " + password + "\r\n")); err != nil {
+			return "", err
+		}
+		if _, err := conn.Read(answer); err != nil {
+			return "", err
+		}
 	}
-	line, err := bufio.NewReader(conn).ReadString('\n')
+	if _, err := conn.Write([]byte(command + "\r\n")); err != nil {
+		return "", err
+	}
+	n, err := conn.Read(answer)
+	return string(answer[:n]), err
+}
+
+// Replica starts a server that replicates this one, with further directives, and returns when the link is up.
+func (r *Redis) Replica(ctx context.Context, conf map[string]string) (*Redis, error) {
+	if r.Dir == "" {
+		return nil, &MissingError{What: "replica of a container", Looked: "the server runs in Docker; TEST_SERVERS=local has it"}
+	}
+	host, port, err := net.SplitHostPort(r.Addr)
 	if err != nil {
+		return nil, err
+	}
+	settings := map[string]string{"replicaof": host + " " + port}
+	if r.password != "" {
+		settings["masterauth"], settings["requirepass"] = r.password, r.password
+	}
+	maps.Copy(settings, conf)
+	replica, err := StartRedis(ctx, RedisConfig{Kind: Local, Conf: settings})
+	if err != nil {
+		return nil, err
+	}
+	return replica, poll(ctx, "waiting for the replica to follow", func() error {
+		answer, err := ask(replica.Addr, replica.password, "INFO replication")
+		if err == nil && !strings.Contains(answer, "master_link_status:up") {
+			err = errors.New(answer)
+		}
 		return err
-	}
-	if strings.HasPrefix(line, "-LOADING") {
-		return errors.New(strings.TrimSpace(line))
-	}
-	return nil
+	})
 }
 
 // Stop asks the server to end, which saves what its configuration says it saves, and returns when it has ended.

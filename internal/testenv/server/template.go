@@ -21,13 +21,19 @@ var initdbOptions = []string{
 }
 
 // newDataDir makes a data directory at target. initdb costs a second, a copy a tenth of that: each version is initialised once per machine and copied
-// from then on.
+// from then on. Each copy is given a system identifier of its own, for a replicator must be able to tell one server from another.
 func newDataDir(ctx context.Context, bin, full, target string, o *owner) error {
 	template, err := template(ctx, bin, full, o)
 	if err != nil {
 		return fmt.Errorf("preparing the template data directory: %w", err)
 	}
-	return copyTree(template, target, o)
+	if err := copyTree(template, target, o, everything); err != nil {
+		return err
+	}
+	if err := renewIdentity(target); err != nil {
+		return fmt.Errorf("giving the copy an identity: %w", err)
+	}
+	return nil
 }
 
 // template returns the data directory to copy from, making it first if this machine has none.
@@ -80,46 +86,4 @@ func initdb(ctx context.Context, bin, dir string, o *owner) error {
 		return fmt.Errorf("running initdb: %w\n%s", err, tail(string(out)))
 	}
 	return nil
-}
-
-// copyTree copies directories and plain files and gives them to the owner.
-func copyTree(from, to string, o *owner) error {
-	return filepath.WalkDir(from, func(path string, entry fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		target := filepath.Join(to, strings.TrimPrefix(path, from))
-		switch {
-		case entry.IsDir():
-			if err := os.Mkdir(target, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-				return err
-			}
-			if err := os.Chmod(target, 0o700); err != nil {
-				return err
-			}
-		case entry.Type().IsRegular():
-			if err := copyFile(path, target); err != nil {
-				return err
-			}
-		default:
-			return fmt.Errorf("copying %q: neither file nor directory", path)
-		}
-		return o.take(target)
-	})
-}
-
-func copyFile(from, to string) error {
-	in, err := os.Open(from)
-	if err != nil {
-		return err
-	}
-	defer in.Close()
-	out, err := os.OpenFile(to, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
-	if err != nil {
-		return err
-	}
-	if _, err := out.ReadFrom(in); err != nil { // copy_file_range where the kernel has it
-		return errors.Join(err, out.Close())
-	}
-	return out.Close()
 }

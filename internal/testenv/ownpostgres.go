@@ -4,10 +4,10 @@ import (
 	"cmp"
 	"context"
 	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/redis/go-redis/v9"
 
 	"github.com/everflag/everflag/internal/testenv/server"
 )
@@ -59,7 +59,7 @@ func (s *PGServer) URL(database string) string { return s.server.URL(database) }
 // Database returns a fresh database on this server. It goes with the server.
 func (s *PGServer) Database(t testing.TB) *DB {
 	t.Helper()
-	db := &DB{Name: uniqueName(t), admin: s.URL("postgres")}
+	db := &DB{Name: uniqueName(t), Addr: s.Addr, admin: s.URL("postgres")}
 	db.URL = s.URL(db.Name)
 	step(t, "creating a database", func(ctx context.Context) error {
 		return s.server.Do(ctx, func(conn *pgx.Conn) error {
@@ -106,6 +106,27 @@ func (s *PGServer) SetConf(t testing.TB, conf map[string]string) {
 	step(t, "changing settings", func(ctx context.Context) error { return s.server.SetConf(ctx, conf) })
 }
 
+// Standby starts a physical replica of this server, which streams through a slot of its own.
+func (s *PGServer) Standby(t testing.TB, options PGOptions) *PGServer {
+	t.Helper()
+	return ownPostgres(t, func(ctx context.Context) (*server.Postgres, error) { return s.server.Standby(ctx, options.Conf) })
+}
+
+// Promote makes a standby a primary and returns when it accepts writes.
+func (s *PGServer) Promote(t testing.TB) {
+	t.Helper()
+	step(t, "promoting the standby", s.server.Promote)
+}
+
+// BaseBackup copies the data directory of the running server into a new one, as pg_basebackup would, and returns its path. It goes
+// with the server.
+func (s *PGServer) BaseBackup(t testing.TB) string {
+	t.Helper()
+	dir := filepath.Join(s.SocketDir, uniqueName(t))
+	step(t, "taking a base backup", func(ctx context.Context) error { return s.server.BaseBackup(ctx, dir) })
+	return dir
+}
+
 // Log returns what the server has logged so far.
 func (s *PGServer) Log(t testing.TB) string {
 	t.Helper()
@@ -115,76 +136,4 @@ func (s *PGServer) Log(t testing.TB) string {
 		return nil
 	})
 	return text
-}
-
-// RedisOptions say what an own Redis is like.
-type RedisOptions struct {
-	Conf map[string]string // redis.conf directives, e.g. "maxmemory": "2mb"
-}
-
-// RedisInstance is a Redis that one test has to itself and may hurt. Its address outlives stops and restarts.
-type RedisInstance struct {
-	URL    string // with the password, if Conf sets requirepass
-	Addr   string // host:port
-	Socket string // path of the Unix socket; empty in a container
-
-	server *server.Redis
-	conf   map[string]string
-}
-
-// RedisServer starts a server for this test alone; it takes a few hundredths of a second. Its log is shown if the test fails.
-func RedisServer(t testing.TB, options RedisOptions) *RedisInstance {
-	t.Helper()
-	c, err := chosen()
-	require(t, err)
-	ctx, cancel := context.WithTimeout(context.Background(), stepTimeout)
-	defer cancel()
-	own, err := server.StartRedis(ctx, server.RedisConfig{Kind: c.kind, Conf: options.Conf})
-	require(t, err)
-	s := &RedisInstance{URL: own.URL(0), Addr: own.Addr, Socket: own.Socket, server: own, conf: options.Conf}
-	t.Cleanup(func() {
-		step(t, "removing Redis", func(ctx context.Context) error {
-			if t.Failed() {
-				t.Logf("log of Redis at %s:\n%s", s.Addr, own.Log(ctx))
-			}
-			return own.Close(ctx)
-		})
-	})
-	return s
-}
-
-// Client returns a client, closed when the test ends.
-func (s *RedisInstance) Client(t testing.TB) *redis.Client {
-	t.Helper()
-	return newClient(t, s.URL)
-}
-
-// Start starts the stopped or killed server and returns when it answers commands.
-func (s *RedisInstance) Start(t testing.TB) {
-	t.Helper()
-	step(t, "starting Redis", s.server.Start)
-}
-
-// Stop asks the server to end and returns when it has.
-func (s *RedisInstance) Stop(t testing.TB) {
-	t.Helper()
-	step(t, "stopping Redis", s.server.Stop)
-}
-
-// Kill ends the server with SIGKILL.
-func (s *RedisInstance) Kill(t testing.TB) {
-	t.Helper()
-	step(t, "killing Redis", s.server.Kill)
-}
-
-// Freeze stops the server with SIGSTOP: connections stay open and nothing answers.
-func (s *RedisInstance) Freeze(t testing.TB) {
-	t.Helper()
-	step(t, "freezing Redis", s.server.Freeze)
-}
-
-// Thaw undoes Freeze.
-func (s *RedisInstance) Thaw(t testing.TB) {
-	t.Helper()
-	step(t, "thawing Redis", s.server.Thaw)
 }

@@ -1,0 +1,93 @@
+package testenv
+
+import (
+	"context"
+	"testing"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/everflag/everflag/internal/testenv/server"
+)
+
+// RedisOptions say what an own Redis is like.
+type RedisOptions struct {
+	Conf map[string]string // redis.conf directives, e.g. "maxmemory": "2mb"
+}
+
+// RedisInstance is a Redis that one test has to itself and may hurt. Its address outlives stops and restarts.
+type RedisInstance struct {
+	URL    string // with the password, if Conf sets requirepass
+	Addr   string // host:port
+	Socket string // path of the Unix socket; empty in a container
+
+	server *server.Redis
+}
+
+// RedisServer starts a server for this test alone; it takes a few hundredths of a second. Its log is shown if the test fails.
+func RedisServer(t testing.TB, options RedisOptions) *RedisInstance {
+	t.Helper()
+	c, err := chosen()
+	require(t, err)
+	conf := server.RedisConfig{Kind: c.kind, Conf: options.Conf}
+	return ownRedis(t, func(ctx context.Context) (*server.Redis, error) { return server.StartRedis(ctx, conf) })
+}
+
+func ownRedis(t testing.TB, start func(context.Context) (*server.Redis, error)) *RedisInstance {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), stepTimeout)
+	defer cancel()
+	own, err := start(ctx)
+	require(t, err)
+	s := &RedisInstance{URL: own.URL(0), Addr: own.Addr, Socket: own.Socket, server: own}
+	t.Cleanup(func() {
+		step(t, "removing Redis", func(ctx context.Context) error {
+			if t.Failed() {
+				t.Logf("log of Redis at %s:\n%s", s.Addr, own.Log(ctx))
+			}
+			return own.Close(ctx)
+		})
+	})
+	return s
+}
+
+// Client returns a client, closed when the test ends.
+func (s *RedisInstance) Client(t testing.TB) *redis.Client {
+	t.Helper()
+	return newClient(t, s.URL)
+}
+
+// Start starts the stopped or killed server and returns when it answers commands.
+func (s *RedisInstance) Start(t testing.TB) {
+	t.Helper()
+	step(t, "starting Redis", s.server.Start)
+}
+
+// Stop asks the server to end and returns when it has.
+func (s *RedisInstance) Stop(t testing.TB) {
+	t.Helper()
+	step(t, "stopping Redis", s.server.Stop)
+}
+
+// Kill ends the server with SIGKILL.
+func (s *RedisInstance) Kill(t testing.TB) {
+	t.Helper()
+	step(t, "killing Redis", s.server.Kill)
+}
+
+// Freeze stops the server with SIGSTOP: connections stay open and nothing answers.
+func (s *RedisInstance) Freeze(t testing.TB) {
+	t.Helper()
+	step(t, "freezing Redis", s.server.Freeze)
+}
+
+// Thaw undoes Freeze.
+func (s *RedisInstance) Thaw(t testing.TB) {
+	t.Helper()
+	step(t, "thawing Redis", s.server.Thaw)
+}
+
+// Replica starts a server that replicates this one and returns when the link is up.
+func (s *RedisInstance) Replica(t testing.TB, options RedisOptions) *RedisInstance {
+	t.Helper()
+	return ownRedis(t, func(ctx context.Context) (*server.Redis, error) { return s.server.Replica(ctx, options.Conf) })
+}
