@@ -70,8 +70,7 @@ func readSnapshot(path string, byProject bool) (*snapshot, error) {
 		return nil, fmt.Errorf("reading the snapshot file: %w", err)
 	}
 	defer decoder.Close()
-	r := &textReader{r: bufio.NewReaderSize(decoder, 256<<10)}
-	snap, err := r.snapshot(byProject)
+	snap, err := readStream(decoder, byProject)
 	if err != nil {
 		return nil, fmt.Errorf("reading the snapshot file: %w", err)
 	}
@@ -107,6 +106,14 @@ func verify(file *os.File) (io.Reader, error) {
 	return io.NewSectionReader(file, int64(len(start)), length), nil
 }
 
+func readStream(stream io.Reader, byProject bool) (*snapshot, error) {
+	r := &textReader{r: bufio.NewReaderSize(stream, 256<<10)}
+	return r.snapshot(byProject)
+}
+
+// maxText is the longest text that is believed: Redis takes no value of more than 512 MB, and a team is packed.
+const maxText = 256 << 20
+
 // textReader reads texts and numbers; after an error it returns zero values.
 type textReader struct {
 	r   *bufio.Reader
@@ -127,7 +134,7 @@ func (r *textReader) text() []byte {
 	if r.err != nil {
 		return nil
 	}
-	if length < 0 || length > 1<<30 {
+	if length < 0 || length > maxText {
 		r.err = errDamaged
 		return nil
 	}
@@ -149,6 +156,9 @@ func (r *textReader) snapshot(byProject bool) (*snapshot, error) {
 	}
 	var known []*codec
 	for range snap.header.Dictionaries {
+		if r.err != nil {
+			return nil, r.err
+		}
 		c := &codec{sampled: int(r.number()), dictionary: s2.NewDict(r.text())}
 		if r.err == nil && c.dictionary == nil {
 			r.err = errDamaged
@@ -157,12 +167,11 @@ func (r *textReader) snapshot(byProject bool) (*snapshot, error) {
 	}
 	d := newDraft(&view{})
 	for range snap.header.Teams {
-		if t := r.team(known); t != nil {
-			d.teams[t.id] = t
+		t := r.team(known)
+		if r.err != nil {
+			return nil, r.err
 		}
-	}
-	if r.err != nil {
-		return nil, r.err
+		d.teams[t.id] = t
 	}
 	snap.view = d.apply(byProject)
 	return snap, nil

@@ -1,0 +1,146 @@
+package store
+
+import (
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/everflag/everflag/decide"
+	"github.com/everflag/everflag/internal/flagcache"
+)
+
+// G2, S45: readers run while teams are replaced and swap their tokens, and never see half of a change: neither a team with records of two versions nor
+// a token without its team.
+func TestReadersNeverSeeHalfAChange(t *testing.T) {
+	t.Parallel()
+	b := setup(t, nil)
+	b.w.fill("one", definition{id: 1, token: "phc_x", mark: "v0", flags: 5}, definition{id: 2, token: "phc_y", mark: "v0", flags: 5})
+	b.start(t)
+	b.wants(t, 3*time.Second, map[string]string{"phc_x": "v0", "phc_y": "v0", "phc_9": "absent"})
+	stop := b.w.beating()
+	defer stop()
+	done := make(chan struct{})
+	var readers sync.WaitGroup
+	for range 4 {
+		readers.Go(func() {
+			for reads := 0; ; reads++ {
+				select {
+				case <-done:
+					t.Logf("%d reads", reads)
+					return
+				default:
+				}
+				for _, token := range []string{"phc_x", "phc_y"} {
+					if got := b.answer(token); got[0] != 'v' {
+						t.Errorf("token %s: %s", token, got)
+						return
+					}
+					if program, lookup := b.Program(token); lookup != decide.Found || program == nil {
+						t.Errorf("token %s: program %v, %v", token, program, lookup)
+						return
+					}
+				}
+			}
+		})
+	}
+	last := ""
+	for n := range 300 {
+		x, y := "phc_x", "phc_y"
+		if n%2 == 1 {
+			x, y = y, x
+		}
+		last = fmt.Sprintf("v%d", n)
+		teams := []definition{{id: 1, token: x, mark: last, flags: 1 + n%5}, {id: 2, token: y, mark: last, flags: 1 + n%5}}
+		b.w.put(teams...)
+	}
+	b.wants(t, 3*time.Second, map[string]string{"phc_x": last, "phc_y": last})
+	close(done)
+	readers.Wait()
+}
+
+// A change of tokens of which the stream's next entries name only one team takes the others along: the reader may be between two transactions.
+func TestEntangledTeams(t *testing.T) {
+	t.Parallel()
+	b := setup(t, nil)
+	b.w.fill("one", definition{id: 1, mark: "a"}, definition{id: 2, mark: "b"}, definition{id: 3, mark: "c"}, definition{id: 4, mark: "d"})
+	f := &follower{Store: b.Store, keys: flagcache.NewKeys(b.cfg.Prefix), client: b.cfg.Client, torn: make(map[int64]struct{})}
+	if err := f.look(t.Context(), ""); err != nil {
+		t.Fatal(err)
+	}
+	// The cache is ahead: a token moved from 1 to 2 without a swap, and 3 and 4 swapped. The reader is told of 1 and 3 alone.
+	b.w.put(definition{id: 1, token: "phc_new", mark: "a2"}, definition{id: 2, token: "phc_1", mark: "b2"}, definition{id: 3, token: "phc_4", mark: "c2"},
+		definition{id: 4, token: "phc_3", mark: "d2"})
+	d := newDraft(b.view.Load())
+	if _, err := f.read(t.Context(), d, []int64{1, 3}, meansGone); err != nil {
+		t.Fatal(err)
+	}
+	f.publish(d)
+	want := map[string]string{"phc_new": "a2", "phc_1": "b2", "phc_2": "unavailable", "phc_3": "d2", "phc_4": "c2"}
+	if err := b.has(want); err != nil {
+		t.Error(err)
+	}
+
+	// The same while all is read without a transaction: the draft holds 1 from before another swap.
+	d = newDraft(b.view.Load())
+	if _, err := f.read(t.Context(), d, []int64{1}, meansGone); err != nil {
+		t.Fatal(err)
+	}
+	b.w.put(definition{id: 1, token: "phc_1", mark: "a3"}, definition{id: 2, token: "phc_new", mark: "b3"})
+	if _, err := f.fetch(t.Context(), d, []int64{2}); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.settleTokens(t.Context(), d); err != nil {
+		t.Fatal(err)
+	}
+	f.publish(d)
+	if err := b.has(map[string]string{"phc_1": "a3", "phc_new": "b3"}); err != nil {
+		t.Error(err)
+	}
+}
+
+// The cache changes hands between a poll and a read: nothing of the new one is taken for the old.
+func TestCacheMovesDuringRead(t *testing.T) {
+	t.Parallel()
+	b := setup(t, nil)
+	b.w.fill("one", definition{id: 1, mark: "a"})
+	f := &follower{Store: b.Store, keys: flagcache.NewKeys(b.cfg.Prefix), client: b.cfg.Client, torn: make(map[int64]struct{})}
+	if err := f.look(t.Context(), ""); err != nil {
+		t.Fatal(err)
+	}
+	b.w.client.FlushDB(t.Context())
+	d := newDraft(b.view.Load())
+	if _, err := f.read(t.Context(), d, []int64{1}, meansGone); err != errMoved {
+		t.Errorf("read = %v, want errMoved", err)
+	}
+}
+
+// decide needs to read the cache and nothing else: the user of this test may do no more than doc.go says.
+func TestReadOnlyUser(t *testing.T) { // S6
+	t.Parallel()
+	own, b := ownRedis(t, nil)
+	rules := []any{"ACL", "SETUSER", "decide", "on", ">secret", "resetkeys", "%R~{test}:*", "resetchannels", "-@all"}
+	for _, command := range readOnlyCommands {
+		rules = append(rules, "+"+command)
+	}
+	if err := b.w.client.Do(t.Context(), rules...).Err(); err != nil {
+		t.Fatal(err)
+	}
+	client := newClient(t, "redis://decide:secret@"+own.Addr)
+	b.cfg.Client = client
+	if err := client.HSet(t.Context(), b.w.keys.Meta, "x", "y").Err(); err == nil {
+		t.Error("the user may write")
+	}
+	b.w.fill("one", definition{id: 1, mark: "a"}, definition{id: 2, mark: "b"})
+	b.start(t)
+	b.wants(t, 3*time.Second, map[string]string{"phc_1": "a", "phc_9": "absent"})
+	b.w.put(definition{id: 1, mark: "a2"})
+	b.wants(t, 3*time.Second, map[string]string{"phc_1": "a2"})
+	b.w.lead("two")
+	b.w.beat()
+	b.w.remove(2)
+	b.wants(t, 3*time.Second, map[string]string{"phc_1": "a2", "phc_2": "absent"})
+	if s := b.Status(); s.Error != "" {
+		t.Errorf("Status = %+v", s)
+	}
+}
