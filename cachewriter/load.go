@@ -15,17 +15,15 @@ import (
 
 // load reads the position and the index of a cache that this process has just acquired.
 func (w *Writer) load(ctx context.Context) (change.Position, error) {
-	meta, replacing, err := w.readMeta(ctx)
+	meta, fields, err := w.readMeta(ctx)
 	if err != nil {
 		return change.Position{}, err
 	}
-	w.checkpoint = 0
-	if meta.Checkpoint != "" {
-		if w.checkpoint, err = change.ParseLSN(meta.Checkpoint); err != nil {
-			return change.Position{}, fmt.Errorf("reading meta: checkpoint: %w", err)
-		}
+	position, err := positionOf(meta)
+	if err != nil {
+		return change.Position{}, err
 	}
-	w.marker, w.replacing = meta.Reconcile, replacing
+	w.checkpoint, w.marker, w.replacing = position.Checkpoint, position.Reconcile, fields[flagcache.MetaReconciling] != ""
 	w.metrics.marked(w.marker)
 
 	w.index = newIndex()
@@ -39,26 +37,38 @@ func (w *Writer) load(ctx context.Context) (change.Position, error) {
 		}
 	}
 	w.metrics.indexed.Set(float64(w.index.rows()))
-	return change.Position{
+	position.Teams, position.Reconcile, position.Complete = loader.teams, w.marker, meta.Complete && w.marker == ""
+	return position, nil
+}
+
+// readMeta returns the meta hash and its fields as they are.
+func (w *Writer) readMeta(ctx context.Context) (meta flagcache.Meta, fields map[string]string, err error) {
+	ctx, cancel := w.within(ctx)
+	defer cancel()
+	if fields, err = w.config.Client.HGetAll(ctx, w.keys.Meta).Result(); err != nil {
+		return meta, nil, classify(ctx, "reading meta", err)
+	}
+	if meta, err = flagcache.ParseMeta(fields); err != nil {
+		return meta, nil, fmt.Errorf("reading meta: %w", err)
+	}
+	return meta, fields, nil
+}
+
+func positionOf(meta flagcache.Meta) (p change.Position, err error) {
+	p = change.Position{
 		Source: change.Source{
 			SystemID: meta.SystemID, Timeline: meta.Timeline, DatabaseOID: meta.DatabaseOID, PostmasterStart: fromMicros(meta.PostmasterStart),
 			Slot: meta.Slot, Publication: meta.Publication, Fingerprint: meta.Fingerprint,
 		},
-		Schema: meta.Schema, Checkpoint: w.checkpoint, Complete: meta.Complete && w.marker == "", Reconcile: w.marker, Teams: loader.teams,
-	}, nil
-}
-
-func (w *Writer) readMeta(ctx context.Context) (meta flagcache.Meta, replacing bool, err error) {
-	ctx, cancel := w.within(ctx)
-	defer cancel()
-	fields, err := w.config.Client.HGetAll(ctx, w.keys.Meta).Result()
-	if err != nil {
-		return meta, false, classify(ctx, "reading meta", err)
+		Schema: meta.Schema, Complete: meta.Complete && meta.Reconcile == "", Reconcile: meta.Reconcile,
 	}
-	if meta, err = flagcache.ParseMeta(fields); err != nil {
-		return meta, false, fmt.Errorf("reading meta: %w", err)
+	if meta.Checkpoint == "" {
+		return p, nil
 	}
-	return meta, fields[flagcache.MetaReconciling] != "", nil
+	if p.Checkpoint, err = change.ParseLSN(meta.Checkpoint); err != nil {
+		return p, fmt.Errorf("reading meta: checkpoint: %w", err)
+	}
+	return p, nil
 }
 
 func fromMicros(us int64) time.Time {
@@ -121,11 +131,15 @@ func (l *loader) run(ctx context.Context) error {
 	if err := l.some(ctx, waiting); err != nil {
 		return err
 	}
-	stepCtx, cancel := l.w.within(ctx)
+	l.teams, err = l.w.countTeams(ctx)
+	return err
+}
+
+func (w *Writer) countTeams(ctx context.Context) (int, error) {
+	ctx, cancel := w.within(ctx)
 	defer cancel()
-	n, err := l.w.config.Client.HLen(stepCtx, l.w.keys.Teams).Result()
-	l.teams = int(n)
-	return classify(stepCtx, "counting teams", err)
+	n, err := w.config.Client.HLen(ctx, w.keys.Teams).Result()
+	return int(n), classify(ctx, "counting teams", err)
 }
 
 func (l *loader) damaged(format string, args ...any) {

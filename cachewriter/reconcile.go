@@ -21,6 +21,7 @@ type reconciliation struct {
 	index  *index // of the copy; becomes the writer's when the copy is in the cache
 	cached *cached
 	result change.ReconcileResult
+	beat   time.Time // of the last sign of work
 }
 
 // Reconcile makes the cache equal to the copy.
@@ -71,6 +72,12 @@ func (w *Writer) reconcile(ctx context.Context, c change.Copy) (change.Reconcile
 
 // replace writes those of a group of teams that differ, in one script.
 func (r *reconciliation) replace(ctx context.Context, group []*comparison) error {
+	if now := time.Now(); now.Sub(r.beat) >= time.Second {
+		if err := r.w.Beat(ctx, false); err != nil { // nobody else can, and a stand-by must not take a long reconcile for a frozen leader
+			return err
+		}
+		r.beat = now
+	}
 	var teams []*teamOps
 	var tokens []tokenOp
 	size := 0

@@ -109,21 +109,31 @@ func (w *Writer) Acquire(ctx context.Context) (change.Position, error) {
 
 // Confirm records the source that the cache was found to mirror.
 func (w *Writer) Confirm(ctx context.Context, source change.Source) error {
-	return w.note(ctx, "recording the source", false, "", sourceFields(source)...)
+	return w.note(ctx, "recording the source", silent, "", sourceFields(source)...)
 }
 
-// Beat checks that the cache is still ours; if fresh, it also writes the heartbeat.
+// Beat checks that the cache is still ours and shows that its leader is at work; if fresh, it also writes the heartbeat.
 func (w *Writer) Beat(ctx context.Context, fresh bool) error {
-	return w.note(ctx, "checking the cache", fresh, "")
+	if fresh {
+		return w.note(ctx, "checking the cache", following, "")
+	}
+	return w.note(ctx, "checking the cache", working, "")
 }
 
 // Mark sets the reconcile marker; a reason that is there already stays.
 func (w *Writer) Mark(ctx context.Context, reason string) error {
-	return w.note(ctx, "setting the reconcile marker", false, cmp.Or(reason, "unnamed reason"))
+	return w.note(ctx, "setting the reconcile marker", silent, cmp.Or(reason, "unnamed reason"))
 }
 
+// What a note says of its leader.
+const (
+	silent    = 0
+	working   = 1
+	following = 2 // the source, closely
+)
+
 // note writes to meta alone.
-func (w *Writer) note(ctx context.Context, step string, beat bool, reason string, fields ...any) error {
+func (w *Writer) note(ctx context.Context, step string, beat int, reason string, fields ...any) error {
 	if w.owner == "" {
 		return fmt.Errorf("%s: not acquired: %w", step, change.ErrFenced)
 	}

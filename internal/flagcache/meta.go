@@ -25,6 +25,7 @@ const (
 	MetaComplete        = "complete"
 	MetaReconcile       = "reconcile"
 	MetaReconciling     = "reconciling" // version of a reconcile that has begun to replace teams; not for readers
+	MetaBeat            = "beat"        // ms since 1970 by the clock of Redis: when the leader was last at work, close to its source or not; not for readers
 )
 
 // Meta is the cache's account of itself. The zero value is that of an empty Redis.
