@@ -53,11 +53,11 @@ func Serve(ctx context.Context, server *http.Server, listener net.Listener, stop
 		return fmt.Errorf("serving on %s: %w", listener.Addr(), err)
 	case <-ctx.Done():
 	}
-	if stop.NotReady != nil {
-		stop.NotReady()
-	}
 	if h, ok := server.Handler.(*Handler); ok {
 		h.Drain()
+	}
+	if stop.NotReady != nil {
+		stop.NotReady()
 	}
 	select {
 	case err := <-failed:
