@@ -1,0 +1,87 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io"
+
+	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/everflag/everflag/cachewriter"
+	"github.com/everflag/everflag/internal/admin"
+	"github.com/everflag/everflag/internal/command"
+	"github.com/everflag/everflag/internal/logging"
+	"github.com/everflag/everflag/replication"
+)
+
+// The two halves meet here, and nowhere else.
+var (
+	_ replication.Sink     = (*cachewriter.Writer)(nil)
+	_ replication.Observer = (*cachewriter.Writer)(nil)
+)
+
+// replicate runs until the context ends. Start order: the admin address, then Postgres, then Redis. Stop order: stop receiving, finish the batch in hand,
+// acknowledge, close replication, close Redis.
+func (s *settings) replicate(ctx context.Context, stderr io.Writer) error {
+	log, level, err := logging.New(stderr, s.LogLevel, s.LogFormat)
+	if err != nil {
+		return command.BadSettingf("--log-level", "%w", err)
+	}
+	defer func() { _ = log.Sync() }() // a terminal cannot be synced, and says so
+	config, err := s.replication()
+	if err != nil {
+		return err
+	}
+	client, err := s.redisClient()
+	if err != nil {
+		return err
+	}
+	defer func() { _ = client.Close() }() // what was written has been confirmed
+	registry := admin.NewRegistry()
+	writerConfig := s.writer(client, log)
+	writerConfig.Registerer = registry
+	replicator, err := replication.New(config, cachewriter.New(writerConfig), log, registry)
+	if err != nil {
+		return command.BadSettings{Err: err}
+	}
+	private, err := admin.Listen(ctx, admin.Config{
+		Addr: s.AdminAddr, Ready: func() error { return ready(replicator.Status()) }, Status: func() any { return replicator.Status() },
+		Registry: registry, Level: level, Log: log, Routes: orders(replicator),
+	})
+	if err != nil {
+		return command.BadSettingf("--admin-addr", "%w: choose another address", err)
+	}
+	log.Info("replicator started", zap.String("version", command.Version(version)), zap.String("admin_addr", private.Addr()),
+		zap.String("slot", s.Slot), zap.String("publication", s.Publication), zap.String("key_prefix", s.KeyPrefix))
+
+	// The admin listener outlives replication, so that probes and metrics see the end.
+	outlive, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	var group errgroup.Group
+	group.Go(func() error { return private.Run(outlive) })
+	group.Go(func() error {
+		defer stop()
+		return replicator.Run(ctx)
+	})
+	err = group.Wait()
+	log.Info("replicator stopped", zap.Error(errors.Join(err, context.Cause(ctx))))
+	return err
+}
+
+// ready is the rule of /readyz.
+func ready(status replication.Status) error {
+	switch {
+	case status.Ready:
+		return nil
+	case status.LastError != "" && status.Role == replication.RoleConnecting:
+		return errors.New("no session with Postgres: " + status.LastError)
+	case status.CacheError != "":
+		return errors.New("the cache cannot be written: " + status.CacheError)
+	case status.Reconcile != nil:
+		return errors.New("reconciling: " + status.Reconcile.Reason)
+	case status.Role == replication.RoleConnecting:
+		return errors.New("connecting")
+	}
+	return errors.New("behind the source, or the cache cannot be reached")
+}
