@@ -39,10 +39,7 @@ func isTrusted(addr netip.Addr, trusted []netip.Prefix) bool {
 
 // parseAddr reads an address with or without port; IPv6 in brackets or not.
 func parseAddr(text string) netip.Addr {
-	if addr, err := netip.ParseAddr(text); err == nil {
-		return addr.Unmap().WithZone("")
-	}
-	if addr, err := netip.ParseAddrPort(text); err == nil {
+	if addr, err := netip.ParseAddrPort(text); err == nil { // first: every peer is one
 		return addr.Addr().Unmap().WithZone("")
 	}
 	addr, _ := netip.ParseAddr(strings.Trim(text, "[]"))

@@ -9,7 +9,7 @@ import (
 	"github.com/everflag/everflag/decide/eval"
 )
 
-// GeoIP looks client addresses up in a MaxMind city database. The nil GeoIP knows nothing.
+// GeoIP looks client addresses up in a MaxMind city database.
 type GeoIP struct {
 	db *maxminddb.Reader
 }
@@ -58,7 +58,7 @@ type geoCode struct {
 
 // properties are the address's $geoip_ properties, nil if it is not known.
 func (g *GeoIP) properties(addr netip.Addr) []eval.Property {
-	if g == nil || !addr.IsValid() {
+	if !addr.IsValid() {
 		return nil
 	}
 	var record geoRecord

@@ -165,8 +165,7 @@ func (h *Handler) flags(x *exchange) *apiError {
 		x.minimal()
 		return nil
 	}
-	client := clientAddr(x.r, h.cfg.TrustedProxies)
-	if e := h.limits.checkClient(x, client); e != nil {
+	if e := h.limits.checkClient(x, h.cfg.TrustedProxies); e != nil {
 		return e
 	}
 	texts := x.errors()
@@ -181,7 +180,7 @@ func (h *Handler) flags(x *exchange) *apiError {
 	if err := x.body.decodeInto(&x.request, x.r, x.query.compression, x.legacy); err != nil {
 		return texts.bodyError(err)
 	}
-	return h.evaluate(x, client)
+	return h.evaluate(x)
 }
 
 // enter takes a slot of the concurrency limit if there is one. It is held while a request computes, never while it waits for its client: clients that
@@ -197,7 +196,7 @@ func (h *Handler) enter() bool {
 func (h *Handler) leave() { h.running.Add(-1) }
 
 // evaluate answers a decoded request. The order of the checks is PostHog's.
-func (h *Handler) evaluate(x *exchange, client netip.Addr) *apiError {
+func (h *Handler) evaluate(x *exchange) *apiError {
 	req, texts := &x.request, x.errors()
 	if req.token == "" {
 		return texts.noToken
@@ -219,7 +218,7 @@ func (h *Handler) evaluate(x *exchange, client netip.Addr) *apiError {
 	f, config := x.query.selectFormat(x.to, x.legacy)
 	var d *eval.Decision
 	if !req.disableFlags {
-		d = h.decide(x, program, client)
+		d = h.decide(x, program)
 	}
 	x.appendAnswer(f, d, view, config)
 	return nil
@@ -234,31 +233,25 @@ func (h *Handler) program(x *exchange, token string) (*eval.Program, *apiError) 
 	}
 	switch lookup {
 	case Found:
-		x.header["X-Everflag-Version"] = []string{program.Version()}
+		x.setVersion(program.Version())
 		return program, nil
 	case Absent:
-		x.version(position.Checkpoint)
+		x.setVersion(position.Checkpoint)
 		return nil, x.errors().unknownToken
 	default:
-		x.version(position.Checkpoint)
+		x.setVersion(position.Checkpoint)
 		return nil, errUnavailable
 	}
 }
 
-func (x *exchange) version(checkpoint string) {
-	if checkpoint != "" {
-		x.header["X-Everflag-Version"] = []string{checkpoint}
-	}
-}
-
 // decide evaluates the request.
-func (h *Handler) decide(x *exchange, program *eval.Program, client netip.Addr) *eval.Decision {
+func (h *Handler) decide(x *exchange, program *eval.Program) *eval.Decision {
 	req := &x.request
 	req.input.Now = x.now
 	req.input.SurveysOnly = x.query.surveysOnly
 	req.input.Runtime = cmp.Or(req.runtime, detectRuntime(x.r.Header))
-	if !req.geoipDisable {
-		req.input.GeoIP = h.cfg.GeoIP.properties(client)
+	if h.cfg.GeoIP != nil && !req.geoipDisable {
+		req.input.GeoIP = h.cfg.GeoIP.properties(clientAddr(x.r, h.cfg.TrustedProxies))
 	}
 	d := program.Evaluate(&req.input, &req.scratch)
 	if d.Errors {

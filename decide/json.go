@@ -2,6 +2,7 @@ package decide
 
 import (
 	"errors"
+	"math/bits"
 	"strings"
 	"unicode/utf8"
 
@@ -214,19 +215,44 @@ func (s *scanner) string() (string, error) {
 		return "", errJSONSyntax
 	}
 	start := s.pos
-	for i := start; i < len(s.text); i++ {
-		switch c := s.text[i]; {
-		case c == '"':
-			s.pos = i + 1
-			return s.text[start:i], nil
-		case c == '\\':
-			s.pos = i
-			return s.unescape(s.text[start:i])
-		case c < ' ':
-			return "", errJSONSyntax
+	end := plainEnd(s.text, start)
+	if end == len(s.text) {
+		return "", errJSONSyntax
+	}
+	s.pos = end
+	switch s.text[end] {
+	case '"':
+		s.pos++
+		return s.text[start:end], nil
+	case '\\':
+		return s.unescape(s.text[start:end])
+	default:
+		return "", errJSONSyntax
+	}
+}
+
+// plainEnd is the position of the first quote, backslash or control character from start on. It looks at eight bytes at a time: most of a request is strings.
+func plainEnd(text string, start int) int {
+	const (
+		ones  = 0x0101010101010101
+		highs = 0x8080808080808080
+	)
+	i := start
+	for ; i+8 <= len(text); i += 8 {
+		t := text[i : i+8]
+		w := uint64(t[0]) | uint64(t[1])<<8 | uint64(t[2])<<16 | uint64(t[3])<<24 | uint64(t[4])<<32 | uint64(t[5])<<40 | uint64(t[6])<<48 | uint64(t[7])<<56
+		quote, backslash := w^('"'*ones), w^('\\'*ones)
+		// A byte of value below n has its high bit set by the subtraction; a false hit can only stand behind a true one.
+		if hits := ((quote-ones)&^quote | (backslash-ones)&^backslash | (w-' '*ones)&^w) & highs; hits != 0 {
+			return i + bits.TrailingZeros64(hits)/8
 		}
 	}
-	return "", errJSONSyntax
+	for ; i < len(text); i++ {
+		if c := text[i]; c == '"' || c == '\\' || c < ' ' {
+			break
+		}
+	}
+	return i
 }
 
 // unescape reads the rest of a string from its first backslash on.

@@ -74,11 +74,11 @@ func newLimits(cfg RateLimit, logger *zap.Logger, metrics *Metrics) *limits {
 }
 
 // checkClient counts a request of the client address.
-func (l *limits) checkClient(x *exchange, client netip.Addr) *apiError {
+func (l *limits) checkClient(x *exchange, trusted []netip.Prefix) *apiError {
 	if l.mode == RateOff {
 		return nil
 	}
-	return l.check(x, l.client, client.String())
+	return l.check(x, l.client, clientAddr(x.r, trusted).String())
 }
 
 // checkToken counts a request with the token.

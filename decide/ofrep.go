@@ -24,8 +24,7 @@ func (h *Handler) ofrep(x *exchange, key string) *apiError {
 		return errMethod
 	}
 	x.ofrep = key
-	client := clientAddr(x.r, h.cfg.TrustedProxies)
-	if e := h.limits.checkClient(x, client); e != nil {
+	if e := h.limits.checkClient(x, h.cfg.TrustedProxies); e != nil {
 		return e
 	}
 	if err := x.body.read(x.r); err != nil {
@@ -59,7 +58,7 @@ func (h *Handler) ofrep(x *exchange, key string) *apiError {
 	if req.runtime == eval.RuntimeUnknown && detectRuntime(x.r.Header) == eval.RuntimeUnknown {
 		req.runtime = eval.RuntimeServer // a provider in a browser is known by its headers
 	}
-	d := h.decide(x, program, client)
+	d := h.decide(x, program)
 	if key != "" {
 		return x.sendFlag(d, key)
 	}
