@@ -1,0 +1,306 @@
+package replication
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"go.uber.org/zap"
+
+	"github.com/everflag/everflag/internal/change"
+)
+
+// session is one life of the connections to the source: it owns the slot, and ends when it loses the slot, the server or the cache.
+type session struct {
+	r       *Replicator
+	cfg     *Config
+	log     *zap.Logger
+	query   *pgx.Conn // used by session, then by the watcher
+	server  server
+	source  change.Source
+	catalog *catalog
+
+	receiver *receiver
+}
+
+// session runs one session. streamed means that it came to stream.
+func (r *Replicator) session(ctx context.Context) (streamed bool, err error) {
+	s := &session{r: r, cfg: &r.cfg, log: r.log}
+	if err := s.prepare(ctx); err != nil {
+		return false, err
+	}
+	defer func() { closeConn(s.query) }()
+	conn, err := s.own(ctx)
+	if err != nil {
+		return false, err
+	}
+	return s.lead(ctx, conn)
+}
+
+// prepare connects, and refuses what cannot or must not be replicated from.
+func (s *session) prepare(ctx context.Context) (err error) {
+	s.query, err = s.cfg.connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			closeConn(s.query)
+		}
+	}()
+	if s.server, err = readServer(ctx, s.query); err != nil {
+		return explained(err)
+	}
+	if err := s.server.usable(s.cfg.ApplicationName); err != nil {
+		return err
+	}
+	s.source = change.Source{
+		SystemID:        s.server.systemID,
+		DatabaseOID:     s.server.databaseOID,
+		PostmasterStart: s.server.postmasterStart,
+		Slot:            s.cfg.Slot,
+		Publication:     s.cfg.Publication,
+	}
+	return nil
+}
+
+// own puts a replication connection into COPY mode on our slot: whoever holds the slot leads. If the slot is of no use it is created again, which takes the
+// cache's leadership first, so that two processes that find no slot cannot both write.
+func (s *session) own(ctx context.Context) (*pgWAL, error) {
+	slot, end, err := s.look(ctx)
+	if err != nil {
+		return nil, err
+	}
+	switch d := judgeSlot(slot, s.server.database, end); d.action {
+	case actRefuse:
+		return nil, refuse("%s", d.reason)
+	case actStandBy:
+		return nil, s.standBy(ctx, d.reason)
+	case actRecreate:
+		if err := s.ensureTables(ctx); err != nil {
+			return nil, err
+		}
+		if err := s.recreate(ctx, slot.exists, d.reason); err != nil {
+			return nil, err
+		}
+	case actStream, actReconcile:
+		if err := s.ensureTables(ctx); err != nil {
+			return nil, err
+		}
+	}
+	conn, err := s.connectPair(ctx)
+	if err != nil {
+		return nil, err
+	}
+	wal, err := startReplication(ctx, conn, s.cfg.Slot, s.cfg.Publication)
+	if err != nil {
+		closeConn(conn)
+		if hasState(err, stateObjectInUse) || hasState(err, stateUndefinedObject) || hasState(err, stateNotInPrerequisite) {
+			return nil, fmt.Errorf("%w: %w", errTaken, err) // the next session's look at the slot tells what to do
+		}
+		return nil, err
+	}
+	return wal, nil
+}
+
+// errTaken means that the slot changed hands or state between the look at it and the start.
+var errTaken = errors.New("the replication slot changed meanwhile")
+
+func (s *session) look(ctx context.Context) (slotState, change.LSN, error) {
+	slot, err := readSlot(ctx, s.query, s.server.version, s.cfg.Slot)
+	if err != nil {
+		return slot, 0, err
+	}
+	end, err := walEnd(ctx, s.query)
+	return slot, end, err
+}
+
+// ensureTables makes the publication carry the tables, before a slot is created or read: the slot decodes with the catalog of its own past (F48).
+func (s *session) ensureTables(ctx context.Context) error {
+	c, changed, err := ensurePublication(ctx, s.query, s.server.version, s.cfg)
+	if err != nil {
+		return err
+	}
+	if changed {
+		s.log.Info("publication adjusted", zap.String("publication", s.cfg.Publication), zap.Int("tables", len(c.tables)))
+	}
+	s.catalog = c
+	s.source.Fingerprint = c.fingerprint
+	return nil
+}
+
+// connectPair opens the replication connection and makes sure that it leads to the same server as the other one: a pooler or a list of hosts may send them
+// to different ones (F25).
+func (s *session) connectPair(ctx context.Context) (*pgconn.PgConn, error) {
+	conn, err := s.cfg.connectReplication(ctx)
+	if err != nil {
+		return nil, err
+	}
+	stepCtx, cancel := step(ctx, queryTimeout, "identifying the server")
+	defer cancel()
+	systemID, timeline, err := identify(stepCtx, conn)
+	if err == nil && systemID != s.server.systemID {
+		err = fmt.Errorf("the replication connection leads to the cluster %s and the other one to %s: is there a pooler in between?", systemID, s.server.systemID)
+	}
+	var started string
+	if err == nil {
+		started, err = simpleValue(stepCtx, conn, "SELECT (extract(epoch FROM pg_postmaster_start_time()) * 1000000)::bigint")
+	}
+	if err == nil && started != fmt.Sprint(s.server.postmasterStart.UnixMicro()) {
+		err = errors.New("the replication connection leads to another server than the other one")
+	}
+	if err != nil {
+		closeConn(conn)
+		return nil, fmt.Errorf("identifying the server: %w", err)
+	}
+	s.source.Timeline = timeline
+	return conn, nil
+}
+
+// identify runs IDENTIFY_SYSTEM.
+func identify(ctx context.Context, conn *pgconn.PgConn) (systemID string, timeline int32, err error) {
+	row, err := simpleRow(ctx, conn, "IDENTIFY_SYSTEM")
+	if err != nil {
+		return "", 0, err
+	}
+	if len(row) < 2 {
+		return "", 0, fmt.Errorf("IDENTIFY_SYSTEM returned %d columns", len(row))
+	}
+	if _, err := fmt.Sscan(string(row[1]), &timeline); err != nil {
+		return "", 0, fmt.Errorf("timeline %q: %w", row[1], err)
+	}
+	return string(row[0]), timeline, nil
+}
+
+// lead runs a session that owns the slot.
+func (s *session) lead(ctx context.Context, wal *pgWAL) (streamed bool, err error) {
+	// Only now: nobody else can move the slot any more.
+	slot, end, err := s.look(ctx)
+	if err != nil {
+		wal.Close()
+		return false, err
+	}
+	s.receiver = newReceiver(wal, s.cfg, slot.confirmed, s.server.senderTimeout, &s.r.received)
+	s.r.setRole(RoleLeader, "")
+	s.r.update(func(st *Status) {
+		st.SystemID, st.Timeline, st.Database = s.server.systemID, s.source.Timeline, s.server.database
+		st.Acknowledged, st.WALEnd = slot.confirmed.String(), end.String()
+	})
+	watchCtx, cancel := context.WithCancel(ctx)
+	w := &watcher{s: s, reports: make(chan report, 1), failed: make(chan error, 1), pid: int32(wal.conn.PID())}
+	var running sync.WaitGroup
+	running.Go(s.receiver.run)
+	running.Go(func() { w.run(watchCtx) })
+	defer running.Wait()
+	defer s.receiver.stop()
+	defer cancel()
+	l := newLeader(s, w, slot.confirmed, end)
+	err = l.run(ctx)
+	return l.established, err
+}
+
+// recreate makes a new slot. The cache is marked first: whatever happens from here on, it is reconciled before anything is applied to it. While the server
+// waits for running transactions, an incomplete cache is filled provisionally.
+func (s *session) recreate(ctx context.Context, exists bool, reason string) error {
+	position, err := s.acquire(ctx)
+	if err != nil {
+		return err
+	}
+	conn, err := s.connectPair(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { closeConn(conn) }()
+	if d := decideStart(s.facts(position, 0, ^change.LSN(0), reason)); d.action == actRefuse {
+		return refuse("%s", d.reason)
+	}
+	if err := s.r.sink.Mark(ctx, reason); err != nil {
+		return err
+	}
+	s.r.renewed = reason
+	if exists {
+		if err := dropSlot(ctx, s.query, s.cfg.Slot); err != nil {
+			return err
+		}
+		// A crash here leaves no slot: the next session finds it missing and comes here again.
+	}
+	s.log.Info("creating the replication slot", zap.String("slot", s.cfg.Slot), zap.String("reason", reason))
+	if err := s.create(ctx, conn, reason); err != nil {
+		return err
+	}
+	s.log.Info("replication slot created", zap.String("slot", s.cfg.Slot))
+	return nil
+}
+
+// facts collects what the start switch looks at.
+func (s *session) facts(p change.Position, confirmed, end change.LSN, renewed string) facts {
+	return facts{
+		position:          p,
+		source:            s.source,
+		schema:            s.cfg.CacheSchema,
+		confirmed:         confirmed,
+		walEnd:            end,
+		allowSourceChange: s.cfg.AllowSourceChange,
+		renewed:           renewed,
+	}
+}
+
+// acquire takes the cache's leadership. Nothing is held in the source while it waits for a cache that is away.
+func (s *session) acquire(ctx context.Context) (change.Position, error) {
+	position, err := s.r.sink.Acquire(ctx)
+	if err != nil {
+		return position, fmt.Errorf("taking the lead in the cache: %w", err)
+	}
+	return position, nil
+}
+
+// Bounds for the creation of the slot, see createSlot.
+const (
+	lockLimitMin = time.Minute
+	lockLimitMax = 16 * time.Minute
+)
+
+// create creates the slot and looks after the cache meanwhile.
+func (s *session) create(ctx context.Context, conn *pgconn.PgConn, reason string) error {
+	ctx, cancel := context.WithCancel(ctx)
+	var creating sync.WaitGroup
+	defer creating.Wait()
+	defer cancel()
+	created := make(chan error, 1)
+	s.r.lockLimit = min(max(s.r.lockLimit, lockLimitMin), lockLimitMax)
+	waiting := newWaiting(s.r, s.log)
+	s.r.update(func(st *Status) {
+		st.Reconcile = &ReconcileStatus{Reason: reason, Since: time.Now(), Stage: stageWaiting, RowsTotal: s.catalog.rows()}
+	})
+	creating.Go(func() {
+		_, err := createExplained(ctx, conn, s.query, s.cfg.Slot, false, s.server.version, s.r.lockLimit, waiting.tell)
+		created <- err
+	})
+	fill := newFiller(s)
+	beat := time.NewTicker(beatEvery)
+	defer beat.Stop()
+	for {
+		select {
+		case err := <-created:
+			if hasState(err, stateLockNotAvailable) {
+				s.r.lockLimit *= 2
+				return fmt.Errorf("%w: %w", errTaken, err)
+			}
+			if hasState(err, stateDuplicateObject) {
+				return fmt.Errorf("%w: %w", errTaken, err)
+			}
+			return err
+		case <-beat.C:
+			if err := s.r.sink.Beat(ctx, false); err != nil {
+				return fmt.Errorf("while the replication slot is created: %w", err)
+			}
+			if err := fill.tick(ctx); err != nil {
+				return err
+			}
+		}
+	}
+}

@@ -1,0 +1,100 @@
+package replication
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/everflag/everflag/internal/change"
+)
+
+// sampleEvery is how often the end of the log is read.
+const sampleEvery = time.Second
+
+// report is what the watcher saw.
+type report struct {
+	at       time.Time // before anything was read
+	walEnd   change.LSN
+	retained int64    // bytes of log kept for the slot
+	catalog  *catalog // nil if it was not looked at
+}
+
+// watcher looks at the source through an ordinary connection, next to the stream: at the end of the log, at the definitions of the tables, which the stream
+// does not report, and at what other sessions make of our connection. It owns the connection while it runs.
+type watcher struct {
+	s       *session
+	pid     int32       // of our walsender
+	reports chan report // holds one
+	failed  chan error  // holds one
+}
+
+// run looks until the context ends or something fails. A failure ends the session: if the server is stopping, this connection is the first to be told (F22).
+func (w *watcher) run(ctx context.Context) {
+	if err := w.loop(ctx); err != nil && ctx.Err() == nil {
+		w.failed <- err
+		w.s.receiver.hangUp() // at once, since the leader may be busy and a server that stops waits for us (F22)
+	}
+}
+
+func (w *watcher) loop(ctx context.Context) error {
+	sample := time.NewTicker(sampleEvery)
+	defer sample.Stop()
+	catalogDue := time.Now().Add(w.s.cfg.CatalogEvery)
+	for {
+		r := report{at: time.Now()}
+		if err := w.sample(ctx, &r); err != nil {
+			return err
+		}
+		if !r.at.Before(catalogDue) {
+			c, _, err := ensurePublication(ctx, w.s.query, w.s.server.version, w.s.cfg)
+			if err != nil {
+				return err
+			}
+			if err := w.syncState(ctx); err != nil {
+				return err
+			}
+			r.catalog = c
+			catalogDue = time.Now().Add(w.s.cfg.CatalogEvery)
+		}
+		select {
+		case <-w.reports: // nobody has read the last one: a newer one is better
+		default:
+		}
+		w.reports <- r
+		select {
+		case <-sample.C:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+func (w *watcher) sample(ctx context.Context, r *report) error {
+	ctx, cancel := step(ctx, queryTimeout, "reading the end of the log")
+	defer cancel()
+	var end string
+	err := w.s.query.QueryRow(ctx, `SELECT pg_current_wal_flush_lsn()::text,
+		coalesce((SELECT pg_current_wal_flush_lsn() - restart_lsn FROM pg_replication_slots WHERE slot_name = $1), 0)::bigint`, w.s.cfg.Slot).Scan(&end, &r.retained)
+	if err != nil {
+		return fmt.Errorf("reading the end of the log: %w", err)
+	}
+	r.walEnd, err = change.ParseLSN(end)
+	return err
+}
+
+// syncState refuses to go on as a synchronous standby: the user's commits would wait for the cache and count as replicated (F79).
+func (w *watcher) syncState(ctx context.Context) error {
+	ctx, cancel := step(ctx, queryTimeout, "reading the state of replication")
+	defer cancel()
+	var state, setting string
+	err := w.s.query.QueryRow(ctx, `SELECT coalesce((SELECT sync_state FROM pg_stat_replication WHERE pid = $1), 'async'),
+		current_setting('synchronous_standby_names')`, w.pid).Scan(&state, &setting)
+	if err != nil {
+		return fmt.Errorf("reading the state of replication: %w", err)
+	}
+	if state != "async" || namesStandby(setting, w.s.cfg.ApplicationName) {
+		return refuse("synchronous_standby_names was set to %q, which makes commits wait for this program as for a standby: name the real standbys there, "+
+			"without * and without %q", setting, w.s.cfg.ApplicationName)
+	}
+	return nil
+}
