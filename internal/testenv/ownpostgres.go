@@ -16,6 +16,7 @@ import (
 type PGOptions struct {
 	Version string            // major version; empty means TEST_POSTGRES_VERSION, else the newest found
 	Conf    map[string]string // postgresql.conf settings, e.g. "max_slot_wal_keep_size": "1MB"
+	Process bool              // never a container: for DataDir, SocketDir, BaseBackup and Standby
 }
 
 // PGServer is a Postgres that one test has to itself and may hurt. Its address outlives stops and restarts.
@@ -33,7 +34,7 @@ func PostgresServer(t testing.TB, options PGOptions) *PGServer {
 	t.Helper()
 	c, err := chosen()
 	require(t, err)
-	conf := server.PostgresConfig{Kind: c.kind, Version: cmp.Or(options.Version, os.Getenv("TEST_POSTGRES_VERSION")), Conf: options.Conf}
+	conf := server.PostgresConfig{Kind: c.own(options.Process), Version: cmp.Or(options.Version, os.Getenv("TEST_POSTGRES_VERSION")), Conf: options.Conf}
 	return ownPostgres(t, func(ctx context.Context) (*server.Postgres, error) { return server.StartPostgres(ctx, conf) })
 }
 
@@ -123,7 +124,9 @@ func (s *PGServer) Promote(t testing.TB) {
 func (s *PGServer) BaseBackup(t testing.TB) string {
 	t.Helper()
 	dir := filepath.Join(s.SocketDir, uniqueName(t))
-	step(t, "taking a base backup", func(ctx context.Context) error { return s.server.BaseBackup(ctx, dir) })
+	ctx, cancel := context.WithTimeout(context.Background(), stepTimeout)
+	defer cancel()
+	require(t, s.server.BaseBackup(ctx, dir))
 	return dir
 }
 

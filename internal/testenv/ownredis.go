@@ -11,7 +11,8 @@ import (
 
 // RedisOptions say what an own Redis is like.
 type RedisOptions struct {
-	Conf map[string]string // redis.conf directives, e.g. "maxmemory": "2mb"
+	Conf    map[string]string // redis.conf directives, e.g. "maxmemory": "2mb"
+	Process bool              // never a container: for Socket and Replica
 }
 
 // RedisInstance is a Redis that one test has to itself and may hurt. Its address outlives stops and restarts.
@@ -28,7 +29,7 @@ func RedisServer(t testing.TB, options RedisOptions) *RedisInstance {
 	t.Helper()
 	c, err := chosen()
 	require(t, err)
-	conf := server.RedisConfig{Kind: c.kind, Conf: options.Conf}
+	conf := server.RedisConfig{Kind: c.own(options.Process), Conf: options.Conf}
 	return ownRedis(t, func(ctx context.Context) (*server.Redis, error) { return server.StartRedis(ctx, conf) })
 }
 

@@ -22,6 +22,14 @@ type choice struct {
 	only bool        // nothing else: "env" without an address is a missing server
 }
 
+// own is where a server for one test comes from.
+func (c choice) own(process bool) server.Kind {
+	if process {
+		return server.Local
+	}
+	return c.kind
+}
+
 func chosen() (choice, error) {
 	switch value := os.Getenv("TEST_SERVERS"); value {
 	case "":

@@ -8,7 +8,6 @@ import (
 	"io"
 	stdlog "log"
 	"net/netip"
-	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -74,9 +73,12 @@ type container struct {
 	docker *client.Client
 	made   testcontainers.Container
 	id     string
-	note   string // file that tells the reaper
 	addr   string
+	ws     *workspace
 }
+
+// hangUp closes idle connections to the engine, which would look like leaked goroutines.
+func hangUp(docker *client.Client) { _ = docker.Close() }
 
 // newContainer makes a container, not yet started, whose port is reachable at the returned address.
 func newContainer(ctx context.Context, name, port string, env map[string]string, cmd []string) (*container, error) {
@@ -84,6 +86,7 @@ func newContainer(ctx context.Context, name, port string, env map[string]string,
 	if err != nil {
 		return nil, err
 	}
+	defer hangUp(docker)
 	if err := image(docker, name); err != nil {
 		return nil, err
 	}
@@ -111,17 +114,20 @@ func newContainer(ctx context.Context, name, port string, env map[string]string,
 	if err != nil {
 		return nil, fmt.Errorf("making a container of %q: %w", name, err)
 	}
-	c := &container{docker: docker, made: made, id: made.GetContainerID(), addr: fmt.Sprintf("127.0.0.1:%d", outside)}
-	c.note = filepath.Join(ws.root, "containers", c.id)
-	return c, os.WriteFile(c.note, nil, 0o600)
+	c := &container{docker: docker, made: made, id: made.GetContainerID(), addr: fmt.Sprintf("127.0.0.1:%d", outside), ws: ws}
+	return c, ws.track(c)
 }
 
+func (c *container) note() string { return filepath.Join("containers", c.id) }
+
 func (c *container) start(ctx context.Context) error {
+	defer hangUp(c.docker)
 	_, err := c.docker.ContainerStart(ctx, c.id, client.ContainerStartOptions{})
 	return err
 }
 
 func (c *container) signal(ctx context.Context, s syscall.Signal) error {
+	defer hangUp(c.docker)
 	_, err := c.docker.ContainerKill(ctx, c.id, client.ContainerKillOptions{Signal: unix.SignalName(s)})
 	return err
 }
@@ -150,23 +156,29 @@ func (c *container) kill(ctx context.Context) error {
 }
 
 func (c *container) freeze(ctx context.Context) error {
+	defer hangUp(c.docker)
 	_, err := c.docker.ContainerPause(ctx, c.id, client.ContainerPauseOptions{})
 	return err
 }
 
 func (c *container) thaw(ctx context.Context) error {
+	defer hangUp(c.docker)
 	_, err := c.docker.ContainerUnpause(ctx, c.id, client.ContainerUnpauseOptions{})
 	return err
 }
 
 func (c *container) remove(ctx context.Context) error {
+	defer hangUp(c.docker)
 	_, err := c.docker.ContainerRemove(ctx, c.id, client.ContainerRemoveOptions{Force: true, RemoveVolumes: true})
 	if err != nil {
 		return err
 	}
-	_ = os.Remove(c.note) // gone together with the workspace at worst
+	c.ws.untrack(c)
 	return nil
 }
+
+// end has no use for politeness: nobody will read the data again.
+func (c *container) end(ctx context.Context) error { return c.remove(ctx) }
 
 func (c *container) log(ctx context.Context) string {
 	logs, err := c.made.Logs(ctx)

@@ -62,6 +62,8 @@ func (p *process) start(context.Context) error {
 	return p.ws.track(p)
 }
 
+func (p *process) note() string { return pidNote(p.pid, p.polite.name) }
+
 // ended reports whether the process is not running, and collects it if it has just ended.
 func (p *process) ended() bool {
 	p.mu.Lock()

@@ -41,8 +41,14 @@ type workspace struct {
 	pipe   *os.File
 	reaper *exec.Cmd
 
-	mu        sync.Mutex
-	processes map[*process]bool // started and not yet collected
+	mu      sync.Mutex
+	running map[tracked]bool
+}
+
+// tracked is what the workspace must see ended.
+type tracked interface {
+	end(ctx context.Context) error
+	note() string // the file that tells the reaper, below the root
 }
 
 // current is the one workspace of this process. A process-wide value is right here: the reaper's pipe measures the life of the process itself.
@@ -78,8 +84,8 @@ func Cleanup() error {
 	}
 	ctx, cancel := context.WithTimeoutCause(context.Background(), cleanupTimeout, errors.New("the servers did not end in time"))
 	defer cancel()
-	for _, p := range ws.left() {
-		if err := p.end(ctx); err != nil {
+	for _, server := range ws.left() {
+		if err := server.end(ctx); err != nil {
 			return err
 		}
 	}
@@ -118,7 +124,7 @@ func newWorkspace() (*workspace, error) {
 	if err := reaper.Start(); err != nil {
 		return nil, fmt.Errorf("starting the reaper: %w", err)
 	}
-	return &workspace{root: root, disk: disk, pipe: write, reaper: reaper, processes: make(map[*process]bool)}, nil
+	return &workspace{root: root, disk: disk, pipe: write, reaper: reaper, running: make(map[tracked]bool)}, nil
 }
 
 // memory returns a file system in memory with room to spare, or nothing, which means the usual place. A Postgres has a thousand files: to make and remove
@@ -132,24 +138,24 @@ func memory() string {
 	return shm
 }
 
-func (w *workspace) left() []*process {
+func (w *workspace) left() []tracked {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return slices.Collect(maps.Keys(w.processes))
+	return slices.Collect(maps.Keys(w.running))
 }
 
-func (w *workspace) track(p *process) error {
+func (w *workspace) track(server tracked) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.processes[p] = true
-	return os.WriteFile(w.pidFile(p.pid, p.polite.name), nil, 0o600)
+	w.running[server] = true
+	return os.WriteFile(filepath.Join(w.root, server.note()), nil, 0o600)
 }
 
-func (w *workspace) untrack(p *process) {
+func (w *workspace) untrack(server tracked) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	delete(w.processes, p)
-	_ = os.Remove(w.pidFile(p.pid, p.polite.name)) // gone together with the workspace at worst
+	delete(w.running, server)
+	_ = os.Remove(filepath.Join(w.root, server.note())) // gone together with the workspace at worst
 }
 
 // dir makes a new directory inside the workspace, owned by the given user if that is not nil.
@@ -182,5 +188,9 @@ func Dir(pattern string) (string, error) {
 }
 
 func (w *workspace) pidFile(pid int, signal string) string {
-	return filepath.Join(w.root, "pids", strconv.Itoa(pid)+"."+signal)
+	return filepath.Join(w.root, pidNote(pid, signal))
+}
+
+func pidNote(pid int, signal string) string {
+	return filepath.Join("pids", strconv.Itoa(pid)+"."+signal)
 }
