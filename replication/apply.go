@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/everflag/everflag/internal/change"
+	"github.com/everflag/everflag/internal/killpoint"
 )
 
 // apply takes one batch from the queue and applies it.
@@ -24,10 +25,12 @@ func (l *leader) applyHand(ctx context.Context) error {
 		l.hand = nil
 		return l.idleCheckpoint(ctx, time.Now())
 	}
+	killpoint.Hit(killpoint.Apply)
 	pending, err := l.sink.Apply(ctx, batch)
 	if err != nil {
 		return l.failed(err)
 	}
+	killpoint.Hit(killpoint.Apply)
 	l.recovered()
 	// A crash here leaves the slot behind the checkpoint: what comes again is dropped by its position.
 	l.moved(batch.Through, l.hand[len(l.hand)-1].urgent)

@@ -10,6 +10,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/everflag/everflag/internal/change"
+	"github.com/everflag/everflag/internal/killpoint"
 )
 
 // copying is one attempt at an exact copy. While it is prepared the leader goes on, but holds transactions back: those that end after the consistent point
@@ -233,10 +234,12 @@ func (l *leader) replace(ctx context.Context, snap *snapshot, reason string) (ch
 			}
 		}
 	}
+	killpoint.Hit(killpoint.Reconcile)
 	result, err := l.sink.Reconcile(ctx, change.Copy{Source: snap.source, At: snap.at, Exact: true, Reason: reason, Teams: marked})
 	if err != nil && ctx.Err() != nil && !errors.Is(err, change.ErrFenced) {
 		err = fmt.Errorf("%w: %w", errCopy, context.Cause(ctx))
 	}
+	killpoint.Hit(killpoint.Reconcile)
 	return result, err
 }
 

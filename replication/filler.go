@@ -9,6 +9,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/everflag/everflag/internal/change"
+	"github.com/everflag/everflag/internal/killpoint"
 )
 
 // provisionalEvery is the time between two provisional fills.
@@ -60,13 +61,14 @@ func (f *filler) tick(ctx context.Context) error {
 
 // copied counts what a copy has yielded.
 func (r *Replicator) copied(teams, rows int) {
+	killpoint.Hit(killpoint.Reconcile)
 	r.copiedTeams.Add(int64(teams))
 	r.copiedRows.Add(int64(rows))
 }
 
 // waiting says what a reconcile waits for: in the status at once, in the log at first and then seldom.
 type waiting struct {
-	r   *Replicator
+	r   *Replicator // nil for a command without status
 	log *zap.Logger
 
 	mu    sync.Mutex
@@ -85,7 +87,9 @@ func newWaiting(r *Replicator, log *zap.Logger) *waiting {
 }
 
 func (w *waiting) tell(what string) {
-	w.r.updateReconcile(func(st *ReconcileStatus) { st.Waiting = what })
+	if w.r != nil {
+		w.r.updateReconcile(func(st *ReconcileStatus) { st.Waiting = what })
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if now := time.Now(); now.After(w.next) {

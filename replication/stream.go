@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/everflag/everflag/internal/change"
+	"github.com/everflag/everflag/internal/killpoint"
 )
 
 // errStopping means that the server wants to shut down and waits for a confirmation that we cannot give, because the cache is behind (F22).
@@ -234,6 +235,7 @@ func (v *receiver) message(payload []byte) (again bool, err error) {
 		if err != nil || !ok {
 			return err == nil, err
 		}
+		killpoint.Hit(killpoint.Read)
 		done.received = v.clock()
 		v.queue.push(done)
 		return !v.queue.full(), nil

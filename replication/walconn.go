@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 
 	"github.com/everflag/everflag/internal/change"
+	"github.com/everflag/everflag/internal/killpoint"
 )
 
 // walConn is a connection in COPY mode. One goroutine uses it, but for Wake.
@@ -95,6 +96,7 @@ func (w *pgWAL) Status(acknowledge change.LSN, replyRequested bool) error {
 	}
 	_ = w.conn.Conn().SetWriteDeadline(time.Now().Add(connectTimeout)) // a closed connection says so at the write
 	position := pglogrepl.LSN(acknowledge)
+	killpoint.Hit(killpoint.Acknowledge)
 	err := pglogrepl.SendStandbyStatusUpdate(context.Background(), w.conn, pglogrepl.StandbyStatusUpdate{
 		WALWritePosition: position,
 		WALFlushPosition: position,
@@ -104,6 +106,7 @@ func (w *pgWAL) Status(acknowledge change.LSN, replyRequested bool) error {
 	if err != nil {
 		return fmt.Errorf("sending a status: %w", err)
 	}
+	killpoint.Hit(killpoint.Acknowledge)
 	return nil
 }
 
