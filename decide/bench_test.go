@@ -101,7 +101,7 @@ func TestHandlerAllocations(t *testing.T) {
 	if request.w.status != http.StatusOK {
 		t.Fatalf("got %d", request.w.status)
 	}
-	if n := testing.AllocsPerRun(200, func() { request.serve(h) }); n > 2 {
+	if n := testing.AllocsPerRun(200, func() { request.serve(h) }); n > 4 {
 		t.Errorf("%v allocations per request", n)
 	}
 }

@@ -25,9 +25,6 @@ type exchange struct {
 	ofrep  string // the flag that an OFREP request asks for
 	shared []byte // sent instead of out: belongs to others, is not changed
 
-	// Values of headers. net/http copies a header's values when the status is written, so the next request may have these again.
-	version, length [1]string
-
 	body    body
 	request request
 }
@@ -60,8 +57,7 @@ func (x *exchange) end() {
 // setVersion names the state that the answer reflects, if there is one.
 func (x *exchange) setVersion(version string) {
 	if version != "" {
-		x.version[0] = version
-		x.header["X-Everflag-Version"] = x.version[:]
+		x.header["X-Everflag-Version"] = []string{version}
 	}
 }
 
@@ -100,8 +96,7 @@ func (x *exchange) send() {
 		out = x.shared
 	}
 	if x.status != http.StatusNoContent && x.status != http.StatusNotModified {
-		x.length[0] = strconv.Itoa(len(out))
-		x.header["Content-Length"] = x.length[:]
+		x.header["Content-Length"] = []string{strconv.Itoa(len(out))}
 	}
 	x.w.WriteHeader(x.status)
 	if x.r.Method != http.MethodHead && len(out) > 0 {

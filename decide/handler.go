@@ -47,6 +47,7 @@ type Handler struct {
 	draining  atomic.Bool
 	limits    *limits
 	views     *generations[*view]
+	texts     *generations[[]byte]
 	feeds     *generations[*feed]
 	rendering singleflight.Group
 }
@@ -54,7 +55,10 @@ type Handler struct {
 // New returns a handler that answers from the source.
 func New(cfg Config, source Source, logger *zap.Logger, metrics *Metrics) *Handler {
 	cfg = cfg.withDefaults()
-	h := &Handler{cfg: cfg, source: source, logger: logger, metrics: metrics, limits: newLimits(cfg.RateLimit, logger, metrics), views: newGenerations[*view](maxViews), feeds: newGenerations[*feed](maxFeeds)}
+	h := &Handler{
+		cfg: cfg, source: source, logger: logger, metrics: metrics, limits: newLimits(cfg.RateLimit, logger, metrics),
+		views: newGenerations[*view](maxViews), texts: newGenerations[[]byte](maxViewTexts), feeds: newGenerations[*feed](maxFeeds),
+	}
 	h.exchanges.New = func() any { return new(exchange) }
 	return h
 }

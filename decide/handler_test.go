@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -314,4 +315,42 @@ everflag_decide_requests_in_flight 0
 	if n := testutil.CollectAndCount(m.failures); n != 1 {
 		t.Errorf("%d reasons of failures", n)
 	}
+}
+
+// Requests, definitions and swaps of the whole team at once: what is published is not changed, and no answer mixes two versions. S44, S45.
+func TestConcurrentSwaps(t *testing.T) {
+	t.Parallel()
+	versions := []*flagcache.Team{secretTeam(t, everyone("a"), everyone("b")), secretTeam(t, everyone("c"), everyone("d"))}
+	versions[1].Version = "0000000000000001:0000000000000ABD"
+	h, source := definitionsHandler(t, Config{}, versions[0])
+	stop := make(chan struct{})
+	var swaps, requests sync.WaitGroup
+	swaps.Go(func() {
+		for i := 0; ; i++ {
+			select {
+			case <-stop:
+				return
+			default:
+				source.put("phc_test", versions[i%2])
+			}
+		}
+	})
+	for range 4 {
+		requests.Go(func() {
+			for range 300 {
+				w := call(h, "POST", "/flags/?v=1&config=true", anyone)
+				flags, _ := jsonOf(t, w)["featureFlags"].(map[string]any)
+				first := w.Header().Get("X-Everflag-Version") == versions[0].Version
+				if len(flags) != 2 || (flags["a"] == true && flags["b"] == true) != first || (flags["c"] == true && flags["d"] == true) == first {
+					t.Errorf("version %s: got %v", w.Header().Get("X-Everflag-Version"), flags)
+				}
+				if w := getDefinitions(h, "&send_cohorts", "phs_test"); w.Code != http.StatusOK {
+					t.Errorf("definitions: got %d", w.Code)
+				}
+			}
+		})
+	}
+	requests.Wait()
+	close(stop)
+	swaps.Wait()
 }

@@ -9,8 +9,10 @@ import (
 	"github.com/everflag/everflag/internal/flagcache"
 )
 
-// maxViews is how many teams' views are kept; one is about a kilobyte.
-const maxViews = 10_000
+const (
+	maxViews     = 50_000  // teams whose views are kept; one is about 200 bytes
+	maxViewTexts = 4 << 20 // bytes of what views share: most teams have one of a few configurations
+)
 
 // view is what answers say about a team beside its flags, prepared once per version.
 type view struct {
@@ -31,6 +33,7 @@ func (h *Handler) view(x *exchange, program *eval.Program, token string) (*view,
 	switch lookup {
 	case Found:
 		v := newView(team)
+		v.config, v.recording = h.shared(v.config), h.shared(v.recording)
 		h.views.set(token, v, 1)
 		return v, nil
 	case Absent: // since a moment ago
@@ -38,6 +41,15 @@ func (h *Handler) view(x *exchange, program *eval.Program, token string) (*view,
 	default:
 		return nil, errUnavailable
 	}
+}
+
+// shared is the one copy of the text that views have.
+func (h *Handler) shared(text []byte) []byte {
+	if have, ok := h.texts.get(string(text)); ok {
+		return have
+	}
+	h.texts.set(string(text), text, len(text))
+	return text
 }
 
 // newView prepares the view. What cannot be read of the records is left out.
