@@ -7,7 +7,7 @@ import (
 )
 
 // readOnlyCommands are those that doc.go tells the operator to allow.
-var readOnlyCommands = []string{"hgetall", "hmget", "hscan", "xread", "time", "multi", "exec", "ping", "hello", "select"}
+var readOnlyCommands = []string{"hgetall", "hmget", "hscan", "xread", "time", "multi", "exec", "ping", "hello", "select", "client|setname"}
 
 func TestDocumentedCommands(t *testing.T) {
 	t.Parallel()

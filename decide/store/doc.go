@@ -55,5 +55,5 @@
 // decide needs no more than this user (in a Cluster also +cluster|slots +cluster|shards +readonly):
 //
 //	ACL SETUSER decide on >password resetkeys %R~{everflag}:* resetchannels
-//	    -@all +hgetall +hmget +hscan +xread +time +multi +exec +ping +hello +select
+//	    -@all +hgetall +hmget +hscan +xread +time +multi +exec +ping +hello +select +client|setname
 package store

@@ -92,7 +92,7 @@ func (f *follower) look(ctx context.Context, reason string) error {
 		return err
 	}
 	f.programs.tick.Store(int64(time.Since(f.started) / time.Second))
-	asked, why := f.cursor.judge(meta)
+	asked, why := f.cursor.judge(meta, time.Now())
 	if asked == follow && reason != "" {
 		asked, why = revalidate, reason
 	}
@@ -112,7 +112,7 @@ func (f *follower) look(ctx context.Context, reason string) error {
 		f.waiting = ""
 		f.cursor.reach(meta)
 	}
-	f.cursor.note(meta)
+	f.cursor.note(meta, time.Now())
 	f.saw(meta, clock)
 	f.nextPoll = time.Now().Add(next - rand.N(next/10))
 	return nil

@@ -16,6 +16,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
+	"github.com/everflag/everflag/decide"
 	"github.com/everflag/everflag/internal/flagcache"
 	"github.com/everflag/everflag/internal/testenv"
 )
@@ -219,6 +220,15 @@ func TestRedisFrozen(t *testing.T) {
 	b.start(t)
 	b.wants(t, 3*time.Second, map[string]string{"phc_1": "a", "phc_9": "absent"})
 	own.Freeze(t)
+	start := time.Now()
+	for range 10_000 {
+		if _, lookup := b.Program("phc_1"); lookup != decide.Found {
+			t.Fatalf("Program = %v", lookup)
+		}
+	}
+	if took := time.Since(start); took > time.Second {
+		t.Errorf("10,000 requests took %v: they wait for something", took)
+	}
 	b.wants(t, 7*time.Second, map[string]string{"phc_1": "a", "phc_9": "unavailable"})
 	if s := b.Status(); s.Source != "memory" || !s.isFailing() {
 		t.Errorf("Status = %+v", s)

@@ -23,8 +23,9 @@ type cursor struct {
 
 	held     bool  // the last revalidation kept teams that the cache lacks, or has in an older version
 	resolved bool  // meta was reached since the last revalidation: the view is whole
-	lastSeq  int64 // at the poll before
-	ahead    bool  // meta was ahead of seq at the poll before
+	lastSeq  int64 // seq at the poll before
+
+	ahead time.Time // since when meta is ahead of a seq that does not move; zero = it is not
 }
 
 // verdict is what a poll of meta asks for.
@@ -35,6 +36,9 @@ const (
 	wait                      // there is no cache, or none that this program can read: keep what there is
 	revalidate                // compare all versions
 )
+
+// reachedWithin is how long the stream may take to bring what meta counts. Polls are up to a tenth less than a second apart.
+const reachedWithin = 850 * time.Millisecond
 
 // Reasons to revalidate: labels of a metric.
 const (
@@ -51,7 +55,7 @@ const (
 )
 
 // judge decides what a poll of meta asks for, and why. It changes nothing: see note.
-func (c *cursor) judge(m flagcache.Meta) (verdict, string) {
+func (c *cursor) judge(m flagcache.Meta, now time.Time) (verdict, string) {
 	switch {
 	case m.Schema > flagcache.SchemaVersion:
 		return wait, fmt.Sprintf("the cache has schema version %d, newer than %d: upgrade decide first", m.Schema, flagcache.SchemaVersion)
@@ -69,7 +73,7 @@ func (c *cursor) judge(m flagcache.Meta) (verdict, string) {
 		return revalidate, reasonConfirmed
 	case c.held && !c.distrust && settled(m):
 		return revalidate, reasonComplete
-	case c.ahead && c.seq == c.lastSeq && m.Seq > c.seq:
+	case !c.ahead.IsZero() && c.seq == c.lastSeq && m.Seq > c.seq && now.Sub(c.ahead) >= reachedWithin:
 		return revalidate, reasonBehind
 	}
 	return follow, ""
@@ -87,8 +91,14 @@ func settled(m flagcache.Meta) bool {
 }
 
 // note records what a poll saw, for the next one to compare.
-func (c *cursor) note(m flagcache.Meta) {
-	c.lastSeq, c.ahead = c.seq, m.Seq > c.seq
+func (c *cursor) note(m flagcache.Meta, now time.Time) {
+	switch {
+	case m.Seq <= c.seq:
+		c.ahead = time.Time{}
+	case c.ahead.IsZero() || c.seq != c.lastSeq:
+		c.ahead = now
+	}
+	c.lastSeq = c.seq
 }
 
 // reach records that meta was seen to be at or before the view.

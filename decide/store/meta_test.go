@@ -9,6 +9,7 @@ import (
 
 func TestJudge(t *testing.T) {
 	t.Parallel()
+	now := time.Now()
 	at := cursor{owner: "one", epoch: 5, seq: 10, checkpoint: 0x100}
 	same := flagcache.Meta{Schema: 1, Owner: "one", Epoch: 5, Seq: 10, Checkpoint: "0/100", Complete: true, Heartbeat: 1000}
 	for name, test := range map[string]struct {
@@ -34,11 +35,15 @@ func TestJudge(t *testing.T) {
 			func(c *cursor) { c.distrust, c.heartbeat = true, 999 },
 			func(m *flagcache.Meta) { m.Reconcile = "x" }, follow, "",
 		},
-		"held, and settled":         {func(c *cursor) { c.held = true }, nil, revalidate, reasonComplete},
-		"held, not complete":        {func(c *cursor) { c.held = true }, func(m *flagcache.Meta) { m.Complete = false }, follow, ""},
-		"ahead a second time":       {func(c *cursor) { c.ahead, c.lastSeq = true, 10 }, func(m *flagcache.Meta) { m.Seq = 11 }, revalidate, reasonBehind},
-		"ahead, but getting on":     {func(c *cursor) { c.ahead, c.lastSeq = true, 9 }, func(m *flagcache.Meta) { m.Seq = 11 }, follow, ""},
-		"was ahead, reached since":  {func(c *cursor) { c.ahead, c.lastSeq = true, 10 }, nil, follow, ""},
+		"held, and settled":  {func(c *cursor) { c.held = true }, nil, revalidate, reasonComplete},
+		"held, not complete": {func(c *cursor) { c.held = true }, func(m *flagcache.Meta) { m.Complete = false }, follow, ""},
+		"ahead for a second": {
+			func(c *cursor) { c.ahead, c.lastSeq = now.Add(-time.Second), 10 },
+			func(m *flagcache.Meta) { m.Seq = 11 }, revalidate, reasonBehind,
+		},
+		"ahead for a moment":        {func(c *cursor) { c.ahead, c.lastSeq = now, 10 }, func(m *flagcache.Meta) { m.Seq = 11 }, follow, ""},
+		"ahead, but getting on":     {func(c *cursor) { c.ahead, c.lastSeq = now.Add(-time.Second), 9 }, func(m *flagcache.Meta) { m.Seq = 11 }, follow, ""},
+		"was ahead, reached since":  {func(c *cursor) { c.ahead, c.lastSeq = now.Add(-time.Second), 10 }, nil, follow, ""},
 		"unreadable checkpoint new": {func(c *cursor) { c.checkpoint = 0 }, func(m *flagcache.Meta) { m.Checkpoint = "x" }, follow, ""},
 	} {
 		c, m := at, same
@@ -48,7 +53,7 @@ func TestJudge(t *testing.T) {
 		if test.meta != nil {
 			test.meta(&m)
 		}
-		got, why := c.judge(m)
+		got, why := c.judge(m, now)
 		if got != test.want || test.why != "" && why != test.why {
 			t.Errorf("%s: judge = %v, %q; want %v, %q", name, got, why, test.want, test.why)
 		}

@@ -73,6 +73,7 @@ func TestMemoryLimit(t *testing.T) {
 	b.w.fill("one", definitions...)
 	b.start(t)
 	b.wants(t, 3*time.Second, map[string]string{"phc_1": "a"})
+	b.stop() // from here on the test turns the clock of the programs
 	for round := range 3 {
 		for id := 1; id <= teams; id++ {
 			b.programs.tick.Add(1)
@@ -96,19 +97,37 @@ func TestMemoryLimit(t *testing.T) {
 	if first.program.program.Load() != nil || last.program.program.Load() == nil {
 		t.Error("not the programs used least recently were dropped")
 	}
-	// A changed team takes the account of the one that it replaces along.
-	b.w.remove(func() (ids []int64) {
-		for id := range int64(teams) {
-			ids = append(ids, id+1)
-		}
-		return ids
-	}()...)
+}
+
+// The programs of teams that go are no longer counted, nor are their records.
+func TestAccountFollowsTeams(t *testing.T) {
+	t.Parallel()
+	b := setup(t, nil)
+	b.w.fill("one", definition{id: 1, mark: "a", flags: 2}, definition{id: 2, mark: "a", flags: 2}, definition{id: 3, mark: "a"})
+	b.start(t)
+	b.wants(t, 3*time.Second, map[string]string{"phc_1": "a"})
+	before := b.view.Load()
+	for _, token := range []string{"phc_1", "phc_2"} {
+		b.Program(token)
+	}
+	if n, bytes := b.programs.count(); n != 2 || bytes == 0 {
+		t.Errorf("%d programs of %d bytes, want 2", n, bytes)
+	}
+	b.w.remove(1, 2, 3)
 	testenv.Eventually(t, 3*time.Second, func() error {
 		if n, bytes := b.programs.count(); n != 0 || bytes != 0 || b.view.Load().records != 0 {
 			return fmt.Errorf("%d programs of %d bytes after all teams went, records of %d bytes", n, bytes, b.view.Load().records)
 		}
 		return nil
 	})
+	// A request that came before the change, and compiles only now, is not counted either.
+	old, _ := before.teams.get(3)
+	if _, err := b.programs.of(before, old); err != nil {
+		t.Error(err)
+	}
+	if n, _ := b.programs.count(); n != 0 {
+		t.Errorf("%d programs, want none: the team is gone", n)
+	}
 }
 
 // Flags shared by a project: a change of one team renews the programs of its siblings, and of nobody else.

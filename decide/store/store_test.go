@@ -14,6 +14,7 @@ import (
 	"go.uber.org/zap/zaptest"
 
 	"github.com/everflag/everflag/decide"
+	"github.com/everflag/everflag/internal/redisconn"
 	"github.com/everflag/everflag/internal/testenv"
 )
 
@@ -28,15 +29,13 @@ type bundle struct {
 	stop func()
 }
 
-// newClient returns a client as decide uses it: one that respects deadlines.
-func newClient(t testing.TB, url string) *redis.Client {
+// newClient returns a client as decide uses it.
+func newClient(t testing.TB, url string) redis.UniversalClient {
 	t.Helper()
-	options, err := redis.ParseURL(url)
+	client, err := redisconn.Open(redisconn.Config{URL: url, ClientName: "everflag-decide"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	options.ContextTimeoutEnabled = true
-	client := redis.NewClient(options)
 	t.Cleanup(func() { _ = client.Close() })
 	return client
 }
