@@ -158,21 +158,21 @@ func (b cohortBuilder) leaf(n *node) (cohortNode, error) {
 	if t := n.present("type"); t != nil {
 		kind = t.Text
 	}
-	f := filter{group: -1, not: n.member("negation").truth()}
+	f := filter{group: -1, not: n.member("negation").truth(), text: &filterText{}}
 	if key := n.member("key"); key.is(String) {
-		f.key = strings.Clone(key.Text)
+		f.text.key = strings.Clone(key.Text)
 	}
 	if o := n.present("operator"); o != nil {
-		f.operator = strings.Clone(o.Text)
+		f.text.operator = strings.Clone(o.Text)
 	}
 	value := n.member("value")
 	if value != nil {
-		f.value = strings.Clone(value.raw)
+		f.text.value = strings.Clone(value.raw)
 	}
 	switch kind {
 	case "person", "person_metadata", "group":
-		if _, known := operatorNames[orExact(f.operator)]; !known || f.key == "" {
-			return cohortNode{}, unreadable("operator %q of property %q", f.operator, f.key)
+		if _, known := operatorNames[orExact(f.text.operator)]; !known || f.text.key == "" {
+			return cohortNode{}, unreadable("operator %q of property %q", f.text.operator, f.text.key)
 		}
 		b.personFilter(&f, kind, value)
 	case "cohort", "static-cohort", "dynamic-cohort", "precalculated-cohort":
@@ -201,7 +201,7 @@ func (b cohortBuilder) legacy(groups []node) (cohortNode, error) {
 		var err error
 		switch {
 		case g.present("action_id") != nil || g.present("event_id") != nil || g.present("days") != nil:
-			kid.leaf = &filter{source: ofUnknown, fault: faultMembership}
+			kid.leaf = &filter{source: ofUnknown, fault: faultMembership, text: &filterText{}}
 		case properties.is(Array):
 			kid, err = b.list(properties.items, false)
 		case properties.is(Object) && properties.member("values") != nil:
@@ -223,10 +223,10 @@ func (b cohortBuilder) legacy(groups []node) (cohortNode, error) {
 func (b cohortBuilder) pairs(properties *node) cohortNode {
 	inner := cohortNode{}
 	for i, name := range properties.names {
-		f := filter{group: -1, key: strings.Clone(name), value: strings.Clone(properties.items[i].raw)}
+		f := filter{group: -1, text: &filterText{key: strings.Clone(name), value: strings.Clone(properties.items[i].raw)}}
 		if at := strings.LastIndex(name, "__"); at > 0 {
 			if _, known := operatorNames[name[at+2:]]; known {
-				f.key, f.operator = f.key[:at], f.key[at+2:]
+				f.text.key, f.text.operator = f.text.key[:at], f.text.key[at+2:]
 			}
 		}
 		b.personFilter(&f, "person", &properties.items[i])

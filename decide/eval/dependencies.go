@@ -71,8 +71,11 @@ func (c *compiler) orderFlags() {
 func (c *compiler) resolve(f *Flag) {
 	each := func(filters []filter) {
 		for i := range filters {
-			if filters[i].source == ofFlag {
-				filters[i].flag = c.byID[flagID(filters[i].key)]
+			if filters[i].source != ofFlag {
+				continue
+			}
+			if filters[i].flag = c.byID[flagID(filters[i].text.key)]; filters[i].flag == nil {
+				filters[i].source = ofNothing
 			}
 		}
 	}

@@ -1,12 +1,16 @@
 package eval
 
-import "strconv"
+import (
+	"slices"
+	"strconv"
+)
 
 // answers builds the Answers of a flag with their pre-encoded fragments.
 type answers struct {
 	flag     *Flag
 	key      []byte // "key":
 	payloads *node
+	bare     []byte // the tail of answers without payload, which share it
 }
 
 func newAnswers(f *Flag) *answers {
@@ -21,13 +25,6 @@ func (a *answers) plain(on bool, payload string) *Answer {
 	return a.finish(answer, "null", payload)
 }
 
-// lost is the answer of a flag that failed.
-func (a *answers) lost() *Answer {
-	answer := a.plain(false, "")
-	answer.head = append(answer.head, `,"failed":true`...)
-	return answer
-}
-
 func (a *answers) variant(name string) *Answer {
 	answer := &Answer{Enabled: true, Variant: name, named: true, value: appendQuoted(nil, name)}
 	return a.finish(answer, string(answer.value), name)
@@ -37,26 +34,31 @@ func (a *answers) finish(answer *Answer, variant, payload string) *Answer {
 	head := append([]byte(nil), a.key...)
 	head = append(append(head, `{"key":`...), a.key[:len(a.key)-1]...)
 	head = strconv.AppendBool(append(head, `,"enabled":`...), answer.Enabled)
-	answer.head = append(append(head, `,"variant":`...), variant...)
+	answer.head = slices.Clip(append(append(head, `,"variant":`...), variant...))
 
-	f := a.flag
-	tail := strconv.AppendInt([]byte(`,"metadata":{"id":`), f.ID, 10)
-	tail = strconv.AppendInt(append(tail, `,"version":`...), f.Version, 10)
-	tail = append(tail, `,"description":null,"payload":`...)
-	start := len(tail)
 	stored := a.payloads.present(payload)
 	if payload == "" || stored == nil {
-		tail = append(tail, "null"...)
-	} else {
-		tail = append(tail, stored.raw...)
+		if a.bare == nil {
+			a.bare, _ = a.tail("null")
+		}
+		answer.tail = a.bare
+		return answer
 	}
-	end := len(tail)
-	tail = strconv.AppendBool(append(tail, `,"has_experiment":`...), f.HasExperiment)
-	answer.tail = append(tail, "}}"...)
-	if stored != nil && payload != "" {
-		answer.Payload = answer.tail[start:end:end]
-	}
+	answer.tail, answer.Payload = a.tail(stored.raw)
 	return answer
+}
+
+// tail encodes the metadata; the second result is the payload in it.
+func (a *answers) tail(payload string) (tail, stored []byte) {
+	tail = strconv.AppendInt([]byte(`,"metadata":{"id":`), a.flag.ID, 10)
+	tail = strconv.AppendInt(append(tail, `,"version":`...), a.flag.Version, 10)
+	tail = append(tail, `,"description":null,"payload":`...)
+	start := len(tail)
+	tail = append(tail, payload...)
+	end := len(tail)
+	tail = strconv.AppendBool(append(tail, `,"has_experiment":`...), a.flag.HasExperiment)
+	tail = slices.Clip(append(tail, "}}"...))
+	return tail, tail[start:end:end]
 }
 
 // tableConditions is how many condition indices have their reason pre-encoded.
@@ -121,7 +123,7 @@ func (r *Result) AppendV2(dst []byte) []byte {
 	dst = append(dst, r.head...)
 	switch {
 	case r.Failed:
-		dst = append(dst, failureFragments[r.fault]...)
+		dst = append(append(dst, `,"failed":true`...), failureFragments[r.fault]...)
 	case r.Condition < tableConditions:
 		dst = append(dst, reasonFragments[r.Reason][r.Condition+1]...)
 	default:

@@ -58,19 +58,22 @@ func (p *Program) Evaluate(in *Input, s *Scratch) *Decision {
 		if s.rec != nil {
 			s.rec.begin(f)
 		}
-		r := s.evaluate(f, in)
+		s.decision.Results = append(s.decision.Results, Result{Flag: f, Condition: -1})
+		r := &s.decision.Results[len(s.decision.Results)-1]
+		s.evaluate(r, in)
 		s.values[i] = r.Answer
 		if r.Failed {
 			s.values[i] = nil
 		}
+		onlyNeeded := in.Keys != nil && s.wanted[i] == needed
 		if s.rec != nil {
-			s.rec.end(&r, in.Keys != nil && s.wanted[i] == needed)
+			s.rec.end(r, onlyNeeded)
 		}
-		if in.Keys != nil && s.wanted[i] == needed {
-			continue
+		if onlyNeeded {
+			s.decision.Results = s.decision.Results[:len(s.decision.Results)-1]
+		} else if r.Failed {
+			s.decision.Errors = true
 		}
-		s.decision.Errors = s.decision.Errors || r.Failed
-		s.decision.Results = append(s.decision.Results, r)
 	}
 	return &s.decision
 }
@@ -138,45 +141,51 @@ func (o *outcome) add(a *Answer, f fault) {
 	o.possible = a
 }
 
-// settle is the result of a flag that has the answer unless an unknown leads to another one.
-func (o *outcome) settle(f *Flag, a *Answer, reason Reason, condition int) Result {
+// settle makes the result the answer, unless an unknown leads to another one.
+func (o *outcome) settle(r *Result, a *Answer, reason Reason, condition int) {
 	if o.open || o.possible != nil && o.possible != a {
-		return Result{Flag: f, Answer: f.failed, Reason: Failure, Condition: -1, Failed: true, ErrorCode: o.fault.String(), fault: o.fault}
+		r.Answer, r.Reason, r.Failed, r.ErrorCode, r.fault = r.Flag.off, Failure, true, o.fault.String(), o.fault
+		return
 	}
-	return Result{Flag: f, Answer: a, Reason: reason, Condition: condition}
+	r.Answer, r.Reason, r.Condition = a, reason, condition
 }
 
 // evaluate decides one flag.
-func (s *Scratch) evaluate(f *Flag, in *Input) Result {
-	o := outcome{}
+func (s *Scratch) evaluate(r *Result, in *Input) {
+	f, o := r.Flag, outcome{}
 	switch {
 	case f.fault != noFault:
 		o.add(nil, f.fault)
-		return o.settle(f, nil, 0, -1)
+		o.settle(r, nil, 0, -1)
+		return
 	case f.missing:
-		return o.settle(f, f.off, MissingDependency, -1)
+		o.settle(r, f.off, MissingDependency, -1)
+		return
 	}
 	b := bucket{s: s, flag: f, in: in}
 	b.identify()
 	if f.enrollment >= 0 {
 		if p := s.get(f.enrollment); p != nil {
-			return o.settle(f, f.switched(s.enrolled(p)), SuperConditionValue, 0)
+			o.settle(r, f.switched(s.enrolled(p)), SuperConditionValue, 0)
+			return
 		}
 		o.add(nil, faultProperty)
 	} else if f.super != nil {
 		if decided, value := b.superCondition(&o); decided {
-			return o.settle(f, value, SuperConditionValue, 0)
+			o.settle(r, value, SuperConditionValue, 0)
+			return
 		}
 	}
 	if f.holdout != nil && !o.open {
 		switch b.inHoldout() {
 		case yes:
-			return o.settle(f, f.holdout.answer, HoldoutConditionValue, -1)
+			o.settle(r, f.holdout.answer, HoldoutConditionValue, -1)
+			return
 		case unknown:
 			o.add(f.holdout.answer, faultGroups)
 		}
 	}
-	return b.conditions(&o)
+	b.conditions(r, &o)
 }
 
 func (f *Flag) switched(on bool) *Answer {
@@ -189,7 +198,7 @@ func (f *Flag) switched(on bool) *Answer {
 func (s *Scratch) enrolled(p *slot) bool {
 	enrolled := truthyValue(p.value)
 	if s.rec != nil {
-		s.rec.step(-1, truthOf(enrolled), "early access: the person is asked for by $feature_enrollment")
+		s.rec.step(-1, truthOf(enrolled), "early access: the person is enrolled")
 	}
 	return enrolled
 }
@@ -219,7 +228,7 @@ func (b *bucket) superCondition(o *outcome) (decided bool, value *Answer) {
 }
 
 // conditions tests the flag's conditions in their order; the first that holds decides.
-func (b *bucket) conditions(o *outcome) Result {
+func (b *bucket) conditions(r *Result, o *outcome) {
 	f := b.flag
 	reason, index, skipped := NoGroupType, -1, false
 	note := func(r Reason, c *condition) {
@@ -250,7 +259,8 @@ func (b *bucket) conditions(o *outcome) Result {
 		if rolled == no {
 			note(OutOfRolloutBound, c)
 			if f.earlyExit && match == yes {
-				return o.settle(f, f.off, OutOfRolloutBound, c.index)
+				o.settle(r, f.off, OutOfRolloutBound, c.index)
+				return
 			} else if f.earlyExit {
 				o.add(f.off, why)
 			}
@@ -258,7 +268,8 @@ func (b *bucket) conditions(o *outcome) Result {
 		}
 		answer, whyAnswer := b.answer(c)
 		if match == yes && rolled == yes && answer != nil {
-			return o.settle(f, answer, ConditionMatch, c.index)
+			o.settle(r, answer, ConditionMatch, c.index)
+			return
 		}
 		o.add(answer, max(why, whyRolled, whyAnswer))
 		if rolled == unknown && f.earlyExit {
@@ -269,7 +280,7 @@ func (b *bucket) conditions(o *outcome) Result {
 	if skipped && reason == NoConditionMatch {
 		reason = NoConditionMatchGroups
 	}
-	return o.settle(f, f.off, reason, index)
+	o.settle(r, f.off, reason, index)
 }
 
 // matches tests a condition's filters. why is set if the outcome is unknown.
@@ -338,9 +349,6 @@ func (s *Scratch) testGroup(f *filter) (t truth, why fault) {
 }
 
 func (s *Scratch) testFlag(f *filter) (t truth, why fault) {
-	if f.flag == nil {
-		return no, noFault
-	}
 	value := s.values[f.flag.place]
 	if value == nil {
 		return unknown, faultDependency
@@ -351,7 +359,7 @@ func (s *Scratch) testFlag(f *filter) (t truth, why fault) {
 	case wantsOff:
 		return truthOf(!value.Enabled), noFault
 	case wantsVariant:
-		return truthOf(value.named && value.Variant == f.variant), noFault
+		return truthOf(value.named && value.Variant == f.text.variant), noFault
 	default:
 		return no, noFault
 	}

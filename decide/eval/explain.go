@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"strconv"
+	"strings"
 )
 
 // Explanation is an evaluation with every step that led to its outcome.
@@ -40,7 +41,7 @@ type Step struct {
 
 // Explain evaluates with the same code as Evaluate and records every step.
 func (p *Program) Explain(in *Input) Explanation {
-	r := &recorder{}
+	r := &recorder{problems: p.problems}
 	s := &Scratch{rec: r}
 	d := p.Evaluate(in, s)
 	e := Explanation{Team: p.teamID, Version: p.version, Errors: d.Errors, Flags: r.flags, Problems: p.problems}
@@ -104,7 +105,8 @@ func formatFloat(f float64) string {
 
 // recorder keeps what the evaluator does. Its methods are called only while explaining.
 type recorder struct {
-	flags []FlagExplanation
+	problems []Problem
+	flags    []FlagExplanation
 }
 
 func (r *recorder) omit(f *Flag, why string) {
@@ -113,6 +115,11 @@ func (r *recorder) omit(f *Flag, why string) {
 
 func (r *recorder) begin(f *Flag) {
 	r.flags = append(r.flags, FlagExplanation{ID: f.ID, Key: f.Key, Steps: []Step{}})
+	for _, problem := range r.problems {
+		if problem.FlagID == f.ID {
+			r.add(-1, problem.Reason, "", nil)
+		}
+	}
 }
 
 func (r *recorder) end(result *Result, onlyNeeded bool) {
@@ -191,11 +198,29 @@ func (r *recorder) holdout(b *bucket, id string, t truth) {
 
 func (r *recorder) filter(s *Scratch, condition int, f *filter, t truth) {
 	r.step(condition, t, s.describe(f))
+	if f.source == ofCohort {
+		r.leaves(s, condition, f.cohort, &f.cohort.root)
+	}
+}
+
+// leaves records the tests of a cohort, those of cohorts that it refers to aside.
+func (r *recorder) leaves(s *Scratch, condition int, c *cohort, n *cohortNode) {
+	if n.leaf != nil {
+		t, _ := s.test(n.leaf)
+		what := fmt.Sprintf("cohort %d: %s", c.id, s.describe(n.leaf))
+		if n.leaf.not && n.leaf.source != ofCohort {
+			t, what = t.inverted(true), what+", negated"
+		}
+		r.step(condition, t, what)
+	}
+	for i := range n.kids {
+		r.leaves(s, condition, c, &n.kids[i])
+	}
 }
 
 // describe says what a filter tests, and on what.
 func (s *Scratch) describe(f *filter) string {
-	test := fmt.Sprintf("%q %s %s", f.key, orExact(f.operator), f.value)
+	test := strings.TrimSpace(fmt.Sprintf("%q %s %s", f.text.key, orExact(f.text.operator), f.text.value))
 	switch f.source {
 	case ofPerson:
 		return "person property " + test + given(s.get(f.slot), "not given")
@@ -217,8 +242,14 @@ func (s *Scratch) describe(f *filter) string {
 			what += " (" + f.cohort.detail + ")"
 		}
 		return what
-	case ofFlag, ofNothing:
-		return "flag or unusable filter " + test
+	case ofFlag:
+		value := "failed"
+		if a := s.values[f.flag.place]; a != nil {
+			value = string(a.value)
+		}
+		return fmt.Sprintf("flag %d (%s) is to be %s, is %s", f.flag.ID, f.flag.Key, f.text.value, value)
+	case ofNothing:
+		return "can never hold: " + test
 	default:
 		return "cannot be computed from properties: " + test
 	}

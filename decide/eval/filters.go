@@ -22,17 +22,22 @@ const (
 // filter is one test of a condition or a cohort.
 type filter struct {
 	source  source
-	not     bool // inverts the outcome of a cohort or of a cohort's leaf
+	not     bool  // inverts the outcome of a cohort or of a cohort's leaf
+	wants   wish  // of ofFlag
+	fault   fault // why it is unknown, of ofUnknown
 	group   int32
 	slot    int32
 	matcher *matcher
 	cohort  *cohort
 	flag    *Flag
-	wants   wish
-	variant string
-	fault   fault // why it is unknown, of ofUnknown
+	text    *filterText
+}
 
-	key, operator, value string // for Explain; value is JSON
+// filterText is what evaluation seldom reads: a filter as the definition spells it.
+type filterText struct {
+	key, operator string
+	value         string // JSON
+	variant       string // that the filter wants of a flag
 }
 
 // wish is what a filter wants of a flag.
@@ -89,9 +94,9 @@ func (c *compiler) compileFilter(owner *Flag, n *node, group int32) (filter, err
 		}
 		operator = o.Text
 	}
-	f := filter{key: strings.Clone(key.Text), operator: strings.Clone(operator), group: -1}
+	f := filter{group: -1, text: &filterText{key: strings.Clone(key.Text), operator: strings.Clone(operator)}}
 	if value := n.member("value"); value != nil {
-		f.value = strings.Clone(value.raw)
+		f.text.value = strings.Clone(value.raw)
 	}
 	switch kind {
 	case "person", "person_metadata":
@@ -119,20 +124,20 @@ func (c *compiler) compileFilter(owner *Flag, n *node, group int32) (filter, err
 const metadataPrefix = "__posthog_person_metadata__"
 
 func (c *compiler) personFilter(f *filter, kind string, value *node) {
-	key := f.key
+	key := f.text.key
 	if kind == "person_metadata" {
 		key = metadataPrefix + key
 	}
 	f.source, f.slot = ofPerson, c.personSlot(key)
-	f.matcher, _ = c.compileMatcher(orExact(f.operator), value) // the operator is known to exist
+	f.matcher, _ = c.compileMatcher(orExact(f.text.operator), value) // the operator is known to exist
 }
 
 func (c *compiler) groupFilter(f *filter, group int32, value *node) {
 	f.source, f.group = ofGroup, group
 	if group >= 0 {
-		f.slot = c.groupSlot(group, f.key)
+		f.slot = c.groupSlot(group, f.text.key)
 	}
-	f.matcher, _ = c.compileMatcher(orExact(f.operator), value)
+	f.matcher, _ = c.compileMatcher(orExact(f.text.operator), value)
 }
 
 func orExact(operator string) string {
@@ -148,8 +153,8 @@ func (c *compiler) cohortFilter(f *filter, value *node) {
 	switch {
 	case !ok:
 		f.source, f.fault = ofUnknown, faultCohortFilters
-	case f.operator == "" || f.operator == "in" || f.operator == "not_in" || f.operator == "exact" && c.rules == Rules2023:
-		f.source, f.cohort, f.not = ofCohort, c.cohort(id), f.operator == "not_in"
+	case f.text.operator == "" || f.text.operator == "in" || f.text.operator == "not_in" || f.text.operator == "exact" && c.rules == Rules2023:
+		f.source, f.cohort, f.not = ofCohort, c.cohort(id), f.text.operator == "not_in"
 	default:
 		f.source = ofNothing
 	}
@@ -166,12 +171,12 @@ func flagID(key string) int64 {
 
 func (c *compiler) flagFilter(f *filter, owner *Flag, value *node) {
 	f.source = ofNothing
-	id := flagID(f.key)
+	id := flagID(f.text.key)
 	if id == 0 {
 		return
 	}
 	c.references[owner] = append(c.references[owner], id) // resolved by orderFlags
-	if f.operator != "flag_evaluates_to" || value == nil {
+	if f.text.operator != "flag_evaluates_to" || value == nil {
 		return
 	}
 	f.source = ofFlag
@@ -181,6 +186,6 @@ func (c *compiler) flagFilter(f *filter, owner *Flag, value *node) {
 	case False:
 		f.wants = wantsOff
 	case String:
-		f.wants, f.variant = wantsVariant, strings.Clone(value.Text)
+		f.wants, f.text.variant = wantsVariant, strings.Clone(value.Text)
 	}
 }

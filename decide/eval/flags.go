@@ -39,7 +39,7 @@ func (c *compiler) compileFlag(record []byte) {
 	c.p.flags = append(c.p.flags, f)
 
 	a := newAnswers(f)
-	f.off, f.failed = a.plain(false, ""), a.lost()
+	f.off = a.plain(false, "")
 	if err == nil {
 		err = c.compileDocument(f, &row, a)
 	}

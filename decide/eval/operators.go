@@ -67,11 +67,22 @@ type matcher struct {
 	set       map[string]struct{} // of texts, if there are many
 	low, high float64
 	pattern   *pattern
-	version   *version
-	order     string // the comparison of opSemver
-	versions  requirement
-	date      string
-	fixed     *time.Time // the date, if it does not depend on now
+	versions  *versionTest
+	date      *dateTest
+}
+
+// versionTest is what opSemver and opSemverRange compare with.
+type versionTest struct {
+	order   string // the comparison of opSemver
+	version version
+	within  requirement
+}
+
+// dateTest is what the date operators compare with.
+type dateTest struct {
+	text    string
+	isFixed bool // the date does not depend on now
+	fixed   time.Time
 }
 
 // manyTexts is where looking up beats comparing one by one.
@@ -104,15 +115,15 @@ func (c *compiler) compileMatcher(name string, value *node) (m *matcher, ok bool
 		m.compileBetween(value)
 	case opBefore, opAfter, opOn:
 		m.invalid = value.Kind != String
-		m.date = strings.Clone(value.Text)
-		if t, ok := fixedDate(m.date, c.location()); ok {
-			m.fixed = &t
-		}
+		m.date = &dateTest{text: strings.Clone(value.Text)}
+		m.date.fixed, m.date.isFixed = fixedDate(m.date.text, c.location())
 	case opSemver:
-		v, ok := parseVersion(strings.Clone(nodeText(value)))
-		m.version, m.order, m.invalid = &v, spec.arg, !ok
+		m.versions = &versionTest{order: spec.arg}
+		m.versions.version, ok = parseVersion(strings.Clone(nodeText(value)))
+		m.invalid = !ok
 	case opSemverRange:
-		m.versions, ok = parseRange(spec.arg, strings.Clone(nodeText(value)))
+		m.versions = &versionTest{}
+		m.versions.within, ok = parseRange(spec.arg, strings.Clone(nodeText(value)))
 		m.invalid = !ok
 	}
 	return m, true
@@ -293,11 +304,11 @@ func (m *matcher) compareDate(s *Scratch, p *slot) bool {
 	if !ok {
 		return false
 	}
-	var than time.Time
-	if m.fixed != nil {
-		than = *m.fixed
-	} else if than, ok = s.clock.date(m.date); !ok {
-		return false
+	than := m.date.fixed
+	if !m.date.isFixed {
+		if than, ok = s.clock.date(m.date.text); !ok {
+			return false
+		}
 	}
 	switch m.op {
 	case opBefore:
@@ -315,10 +326,10 @@ func (m *matcher) compareVersion(p *slot) bool {
 		return false
 	}
 	if m.op == opSemverRange {
-		return m.versions.matches(v)
+		return m.versions.within.matches(v)
 	}
-	order := v.compare(*m.version)
-	switch m.order {
+	order := v.compare(m.versions.version)
+	switch m.versions.order {
 	case ">":
 		return order > 0
 	case ">=":

@@ -73,8 +73,7 @@ type Flag struct {
 	anyHash    *Answer // what every hash leads to, nil if that differs
 	prefix     string  // what is hashed before an identifier
 	keyBytes   int     // length of the key at the start of each Answer's head
-	off, on    *Answer
-	failed     *Answer
+	off, on    *Answer // a flag that failed has the answer off, too
 	needs      []*Flag
 }
 
@@ -101,9 +100,9 @@ type holdout struct {
 
 // Problem is a flag that did not compile. It fails in every response that would contain it.
 type Problem struct {
-	FlagID int64
-	Key    string
-	Reason string
+	FlagID int64  `json:"flag_id"`
+	Key    string `json:"key"`
+	Reason string `json:"reason"`
 }
 
 // TeamID is the team's id.
