@@ -26,9 +26,6 @@ local function check(key, want)
   end
 end
 local wrong = check(TEAMS, 'hash') or check(TOKENS, 'hash') or check(CHANGES, 'stream')
-for i = 5, #KEYS do
-  wrong = wrong or check(KEYS[i], 'hash')
-end
 if wrong then
   return wrong
 end
@@ -37,75 +34,123 @@ if last > tonumber(epoch) or (last == tonumber(epoch) and last_seq > meta.seq) t
   return { 'fenced', '', 0 } -- a stranger's entry; the next epoch lies beyond it
 end
 
+-- A command takes at most CHUNK fields at a time: what unpack can return is limited.
+local CHUNK = 200
+
+-- each calls a command with a key and a list, piece by piece; the list is of fields, or of fields and values in turn.
+local function each(command, key, list)
+  for from = 1, #list, CHUNK do
+    redis.call(command, key, unpack(list, from, math.min(from + CHUNK - 1, #list)))
+  end
+end
+
+-- read returns the values of fields in the order of the list.
+local function read(key, list)
+  if #list <= CHUNK then
+    return redis.call('HMGET', key, unpack(list))
+  end
+  local values = {}
+  for from = 1, #list, CHUNK do
+    local piece = redis.call('HMGET', key, unpack(list, from, math.min(from + CHUNK - 1, #list)))
+    for i = 1, #piece do
+      values[from + i - 1] = piece[i]
+    end
+  end
+  return values
+end
+
 -- What differs? Equal records are the rule for updates of columns that are not served.
 local payload = cmsgpack.unpack(ARGV[10])
+local teams, take, give = payload[1], payload[2], payload[3]
+local ids = {}
+for i = 1, #teams do
+  ids[i] = teams[i][1]
+end
+local listed = {}
+if #ids > 0 then
+  listed = read(TEAMS, ids)
+end
 local changed = {}
-for i, team in ipairs(payload[1]) do
-  local key = KEYS[4 + i]
-  local id, mode, removes, sets = team[1], team[2], team[4], team[5]
-  local stored = redis.call('HGET', key, '@v')
-  if stored ~= redis.call('HGET', TEAMS, id) and reason == '' then
-    reason = 'team ' .. id .. ': its key and the list of versions differ'
+for i = 1, #teams do
+  local key, team = KEYS[4 + i], teams[i]
+  local mode, removes, sets = team[2], team[4], team[5]
+  local names = { '@v' }
+  for j = 1, #removes do
+    names[j + 1] = removes[j]
   end
-  local change = { key = key, id = id, gone = mode == 'gone', removes = {}, sets = {} }
-  if team[3] == '' then
-    change.version = version
-  else
-    change.version = team[3]
-  end
-  for _, field in ipairs(removes) do
-    if redis.call('HEXISTS', key, field) == 1 then
-      table.insert(change.removes, field)
-    end
-  end
+  local n = #names
   for j = 1, #sets, 2 do
-    if not stored or redis.call('HGET', key, sets[j]) ~= sets[j + 1] then
-      table.insert(change.sets, j)
+    n = n + 1
+    names[n] = sets[j]
+  end
+  local ok, stored = pcall(read, key, names)
+  if not ok then
+    return check(key, 'hash') or redis.error_reply('ERR reading ' .. key)
+  end
+  if stored[1] ~= listed[i] and reason == '' then
+    reason = 'team ' .. ids[i] .. ': its key and the list of versions differ'
+  end
+
+  local change = { key = key, id = ids[i], gone = mode == 'gone', removes = {}, sets = {}, version = team[3] }
+  if change.version == '' then
+    change.version = version
+  end
+  for j = 1, #removes do
+    if stored[1 + j] then
+      change.removes[#change.removes + 1] = removes[j]
     end
   end
-  change.from = sets
-  if mode ~= '' or #change.removes > 0 or #change.sets > 0 then
-    table.insert(changed, change)
+  n = 0
+  for j = 1, #sets, 2 do
+    if stored[1 + #removes + (j + 1) / 2] ~= sets[j + 1] then
+      change.sets[n + 1], change.sets[n + 2] = sets[j], sets[j + 1]
+      n = n + 2
+    end
+  end
+  if mode ~= '' or n > 0 or #change.removes > 0 then
+    changed[#changed + 1] = change
   end
 end
 
 -- From here on nothing can fail.
-for _, change in ipairs(changed) do
-  local key = change.key
+local versions, left = {}, {}
+for i = 1, #changed do
+  local change = changed[i]
+  local key, sets = change.key, change.sets
   if change.gone then
     redis.call('DEL', key)
   end
-  for _, field in ipairs(change.removes) do
-    redis.call('HDEL', key, field)
-  end
-  for _, j in ipairs(change.sets) do
-    redis.call('HSET', key, change.from[j], change.from[j + 1])
-  end
-  if redis.call('HLEN', key) > redis.call('HEXISTS', key, '@v') then
+  each('HDEL', key, change.removes)
+  if #sets > 0 then
+    sets[#sets + 1] = '@v'
+    sets[#sets + 1] = change.version
+    each('HSET', key, sets)
+  elseif redis.call('HLEN', key) > redis.call('HEXISTS', key, '@v') then
     redis.call('HSET', key, '@v', change.version)
   else
     redis.call('DEL', key)
     change.gone = true
   end
+  if change.gone then
+    left[#left + 1] = change.id
+  else
+    versions[#versions + 1] = change.id
+    versions[#versions + 1] = change.version
+  end
 end
 
-local take, give = payload[2], payload[3]
 for i = 1, #take, 2 do
   if redis.call('HGET', TOKENS, take[i]) == take[i + 1] then
     redis.call('HDEL', TOKENS, take[i])
   end
 end
-for i = 1, #give, 2 do
-  redis.call('HSET', TOKENS, give[i], give[i + 1])
-end
+each('HSET', TOKENS, give)
 
+each('HDEL', TEAMS, left)
+each('HSET', TEAMS, versions)
 local seq = meta.seq
-for _, change in ipairs(changed) do
-  if change.gone then
-    redis.call('HDEL', TEAMS, change.id)
-  else
-    redis.call('HSET', TEAMS, change.id, change.version)
-  end
+for i = 1, #changed do
+  local change = changed[i]
   seq = seq + 1
   local id = epoch .. '-' .. digits(seq)
   if commit_time == '' then
