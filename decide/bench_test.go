@@ -93,6 +93,9 @@ func BenchmarkDecodeRequest(b *testing.B) {
 
 // The whole handler allocates a handful of small things per request, however many flags there are: the body's text and the values of headers.
 func TestHandlerAllocations(t *testing.T) {
+	if raceEnabled {
+		t.Skip("allocations are counted without the race detector")
+	}
 	source := newFakeSource(0)
 	source.put("phc_test", newTeam(t, "phc_test", "", referenceFlags(50)...))
 	h := New(Config{}, source, zap.NewNop(), NewMetrics(prometheus.NewRegistry()))

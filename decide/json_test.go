@@ -31,7 +31,7 @@ func TestScanner(t *testing.T) {
 		`""`: {Kind: eval.String}, `"a"`: {Kind: eval.String, Text: "a"}, `"\"\\\/\b\f\n\r\t"`: {Kind: eval.String, Text: "\"\\/\b\f\n\r\t"},
 		`"\u0041\u00e9\ud83d\ude00"`: {Kind: eval.String, Text: "Aé😀"}, `"\ud83d"`: {Kind: eval.String, Text: "\ufffd"}, `"\ude00x"`: {Kind: eval.String, Text: "\ufffdx"},
 		`"\ud83d\u0041"`: {Kind: eval.String, Text: "\ufffdA"}, `"x\ud83d\n"`: {Kind: eval.String, Text: "x\ufffd\n"},
-		`[]`: {Kind: eval.Array, Text: "[]"}, `[1,{"a":[]}]`: {Kind: eval.Array, Text: `[1,{"a":[]}]`}, `[ 1 , NaN ]`: {Kind: eval.Array, Text: `[1,null]`},
+		`[]`: {Kind: eval.Array, Text: "[]"}, `[1,{"a":[]}]`: {Kind: eval.Array, Text: `[1,{"a":[]}]`}, `[1, {"a": 2}]`: {Kind: eval.Array, Text: `[1,{"a":2}]`}, `[ 1 , NaN ]`: {Kind: eval.Array, Text: `[1,null]`},
 		`[-Infinity]`: {Kind: eval.Array, Text: `[null]`}, `{"\u0061" : "\u003c\u2028"}`: {Kind: eval.Object, Text: "{\"a\":\"<\u2028\"}"},
 		`["a b"]`: {Kind: eval.Array, Text: `["a b"]`}, `[["",[]],{"":{}}]`: {Kind: eval.Array, Text: `[["",[]],{"":{}}]`},
 	} {
