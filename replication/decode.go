@@ -33,7 +33,7 @@ func decodeKeepalive(payload []byte) (keepalive, error) {
 	k := keepalive{walEnd: change.LSN(r.uint64())}
 	r.uint64() // the server's clock
 	k.replyRequested = r.uint8() != 0
-	return k, r.finish("keepalive")
+	return k, r.finish(copyKeepalive)
 }
 
 // xlogPayload strips the header of an XLogData message. Its positions are not used: the start of a Relation message is zero, and the end may lie
@@ -140,7 +140,7 @@ func (m *message) decode(payload []byte) error {
 	default:
 		return fmt.Errorf("%w: unknown kind %q", errMalformed, m.kind)
 	}
-	return r.finish(string(m.kind))
+	return r.finish(m.kind)
 }
 
 func (m *message) decodeRelation(r *reader) {
@@ -172,7 +172,7 @@ func (m *message) decodeUpdate(r *reader) {
 func (m *message) decodeTruncate(r *reader) {
 	count := int(r.uint32())
 	r.uint8() // CASCADE, RESTART IDENTITY: the tables are all listed
-	if count < 0 || count > len(r.rest)/4 {
+	if count < 1 || count > len(r.rest)/4 {
 		r.failed = true
 		return
 	}
@@ -275,9 +275,9 @@ func (r *reader) tuple(columns []tupleColumn) []tupleColumn {
 	return columns
 }
 
-func (r *reader) finish(what string) error {
+func (r *reader) finish(kind byte) error {
 	if r.failed || len(r.rest) > 0 {
-		return fmt.Errorf("%w: message %q is too short, too long or inconsistent", errMalformed, what)
+		return fmt.Errorf("%w: message %q is too short, too long or inconsistent", errMalformed, kind)
 	}
 	return nil
 }

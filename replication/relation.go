@@ -3,7 +3,6 @@ package replication
 import (
 	"bytes"
 	"fmt"
-	"strconv"
 	"strings"
 
 	"github.com/everflag/everflag/internal/change"
@@ -98,15 +97,15 @@ func (l *layout) place(row *change.Row, tuple []tupleColumn) (placed bool, reaso
 	if index < 0 {
 		return false, fmt.Sprintf("%s has no column %q", l.binding.table.Name, l.missing())
 	}
-	text, ok := keyOf(tuple, index)
-	if !ok {
+	column := tuple[index]
+	if column.kind != tupleText {
 		return false, ""
 	}
 	if l.parent >= 0 {
-		row.Parent = text
+		row.Parent = string(column.text)
 		return true, ""
 	}
-	team, err := parseTeam([]byte(text))
+	team, err := parseTeam(column.text)
 	if err != nil {
 		return false, fmt.Sprintf("a row of %s has %v", l.binding.table.Name, err)
 	}
@@ -162,10 +161,24 @@ func keyOf(tuple []tupleColumn, index int) (string, bool) {
 	return string(tuple[index].text), true
 }
 
+// parseTeam reads an integer without a detour through a string, since it is done for every row.
 func parseTeam(text []byte) (int64, error) {
-	team, err := strconv.ParseInt(string(text), 10, 64)
-	if err != nil {
-		return 0, fmt.Errorf("team %q, which is no integer", text)
+	digits, negative := text, false
+	if len(text) > 0 && text[0] == '-' {
+		digits, negative = text[1:], true
+	}
+	if len(digits) == 0 || len(digits) > 18 {
+		return 0, fmt.Errorf("team %q, which is no integer of up to 18 digits", text)
+	}
+	team := int64(0)
+	for _, c := range digits {
+		if c < '0' || c > '9' {
+			return 0, fmt.Errorf("team %q, which is no integer of up to 18 digits", text)
+		}
+		team = 10*team + int64(c-'0')
+	}
+	if negative {
+		team = -team
 	}
 	return team, nil
 }
