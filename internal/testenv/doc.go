@@ -22,6 +22,7 @@
 // Postgres and Redis share one server each among the tests of a package: they are started by the first test that asks and end with the process. A test that
 // wants to hurt a server, configure it, or hold a transaction open for long (which delays the creation of every slot on the server) asks for an own one
 // with PostgresServer or RedisServer. Those can be stopped, killed, frozen, thawed, restarted, replicated and promoted, and keep their address.
+// What no container offers (a data directory, a Unix socket, a standby) needs the option Process.
 //
 // Failures of the network are Proxy's: see Flaky. Failures of our own programs are Program's: Build, Run, Signal, Kill, WaitForLog.
 //

@@ -16,6 +16,7 @@ func TestPostgresServerFaults(t *testing.T) {
 	s := testenv.PostgresServer(t, testenv.PGOptions{Conf: map[string]string{"max_replication_slots": "3"}})
 	db := s.Database(t)
 	wantEqual(t, "the setting", testenv.Value[string](t, db, "SHOW max_replication_slots"), "3")
+	wantEqual(t, "where shared memory is", testenv.Value[string](t, db, "SHOW dynamic_shared_memory_type"), "mmap")
 	db.Exec(t, "CREATE TABLE a (b int); INSERT INTO a VALUES (1)")
 	conn := db.Conn(t)
 	address := s.URL("postgres")

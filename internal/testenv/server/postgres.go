@@ -40,6 +40,8 @@ var baseConf = map[string]string{
 	"log_checkpoints":       "off",
 	"timezone":              "UTC",
 	"log_timezone":          "UTC",
+
+	"dynamic_shared_memory_type": "mmap", // files in the data directory: elsewhere they would outlive a server that is killed
 }
 
 // PostgresConfig says which server to start.
