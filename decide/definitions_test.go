@@ -264,7 +264,7 @@ func TestFeedCohorts(t *testing.T) {
 	const p, q = `{"key":"p","type":"person","operator":"exact","value":"1"}`, `{"key":"q","type":"person","operator":"exact","value":"2"}`
 	team := newTeam(t, "phc_test", "",
 		inCohort("and", 1, ""), inCohort("or", 2, ""), inCohort("nested", 3, ""), inCohort("not-in", 1, `,"operator":"not_in"`),
-		inCohort("static", 4, ""), inCohort("deleted", 5, ""), inCohort("legacy", 6, ""), inCohort("negated", 7, ""))
+		inCohort("static", 4, ""), inCohort("deleted", 5, ""), inCohort("legacy", 6, ""), inCohort("negated", 7, ""), inCohort("exact", 1, `,"operator":"exact"`))
 	for i, members := range []string{
 		`"filters":{"properties":{"type":"OR","values":[{"type":"AND","values":[` + p + `,` + q + `]}]}}`,
 		`"filters":{"properties":{"type":"OR","values":[{"type":"OR","values":[` + p + `,` + q + `]}]}}`,
@@ -293,7 +293,7 @@ func TestFeedCohorts(t *testing.T) {
 	}
 	flags := feedFlags(without)
 	for key, want := range map[string]string{
-		"and": "p+q@40", "or": "p@40 q@40", "legacy": "p@40", "nested": "id@40", "not-in": "id@40", "static": "id@40", "deleted": "id@40", "negated": "id@40",
+		"and": "p+q@40", "or": "p@40 q@40", "legacy": "p@40", "nested": "id@40", "not-in": "id@40", "static": "id@40", "deleted": "id@40", "negated": "id@40", "exact": "id@40",
 	} {
 		var got []string
 		for _, g := range flags[key]["filters"].(map[string]any)["groups"].([]any) {

@@ -70,7 +70,7 @@ func renderFeed(team *flagcache.Team, sendCohorts bool, rules eval.Rules) (*feed
 		if sendCohorts {
 			cohorts.collect(f, body.Cohorts)
 		} else {
-			cohorts.expand(f)
+			cohorts.expand(f, rules)
 		}
 		c := f.columns
 		body.Flags = append(body.Flags, feedFlag{

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"slices"
 
+	"github.com/everflag/everflag/decide/eval"
 	"github.com/everflag/everflag/internal/flagcache"
 )
 
@@ -104,7 +105,10 @@ func (n *cohortNode) cohorts(ids []string) []string {
 // expand replaces the flag's one cohort condition by conditions on person properties, for SDKs that know no cohorts. It does so only where that is exact:
 // the cohort is the condition's only property, no condition overrides the variant, and the cohort consists of person properties, none negated, in a
 // form that conditions can express. Every other flag stays as it is.
-func (c cohorts) expand(f *definition) {
+func (c cohorts) expand(f *definition, rules eval.Rules) {
+	isIn := func(operator string) bool {
+		return operator == "" || operator == "in" || operator == "exact" && rules == eval.Rules2023
+	}
 	at := -1
 	for i, properties := range f.props {
 		if v := f.groups[i].text("variant"); v != "" {
@@ -114,7 +118,7 @@ func (c cohorts) expand(f *definition) {
 			if p.text("type") != "cohort" {
 				continue
 			}
-			if at >= 0 || len(properties) > 1 || !slices.Contains([]string{"", "in", "exact"}, p.text("operator")) || p["negation"] != nil {
+			if at >= 0 || len(properties) > 1 || !isIn(p.text("operator")) || p["negation"] != nil {
 				return
 			}
 			at = i
