@@ -249,3 +249,37 @@ func TestCancelledContext(t *testing.T) {
 		t.Errorf("Beat = %v, want the cause of the context", err)
 	}
 }
+
+// F35: all keys share a slot, so that a Cluster takes a batch as one server does.
+func TestCluster(t *testing.T) {
+	t.Parallel()
+	server := testenv.RedisServer(t, testenv.RedisOptions{Conf: map[string]string{"cluster-enabled": "yes"}})
+	admin := server.Client(t)
+	if err := admin.ClusterAddSlotsRange(t.Context(), 0, 16383).Err(); err != nil {
+		t.Fatal(err)
+	}
+	testenv.Eventually(t, 10*time.Second, func() error {
+		if info := admin.ClusterInfo(t.Context()).Val(); !strings.Contains(info, "cluster_state:ok") {
+			return errors.New(info)
+		}
+		return nil
+	})
+	for _, replicas := range []int{0, 1} {
+		b := &bundle{t: t, m: newModel(), prefix: fmt.Sprint("p", replicas), url: strings.Replace(server.URL, "redis://", "redis+cluster://", 1), redis: admin}
+		b.url, _, _ = strings.Cut(b.url, "/0")
+		b.Writer = b.writer(b.url)
+		b.acquire()
+		b.twoTeams()
+		b.fill()
+		b.Writer.config.WaitReplicas, b.Writer.config.Timeout = replicas, time.Second
+		tx := b.m.begin().put(flag, "10", modelRow{"team_id": 2}, "filters").commit()
+		want := Class("")
+		if replicas > 0 {
+			want = ClassUnready
+		}
+		if class := b.try(tx); class != want {
+			t.Errorf("waiting for %d replicas: class %q, want %q", replicas, class, want)
+		}
+		b.check()
+	}
+}

@@ -61,7 +61,7 @@ func (c *comparison) report(listed map[int64]struct{}, owners map[string]int64) 
 		add(flagcache.EntityTeam, id, "the cache has no such team")
 		return all
 	}
-	if c.stored[flagcache.VersionField] != c.listedVersion {
+	if version := c.stored[flagcache.VersionField]; version == "" || version != c.listedVersion {
 		add("version", id, "the team's version and the listed one differ")
 	}
 	for i, f := range c.fields {

@@ -15,8 +15,12 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/logging"
 	"github.com/redis/go-redis/v9/maintnotifications"
 )
+
+// The client library writes lines of its own to standard error, one per failed dial. The errors reach the callers, who say it once and in their form.
+func init() { logging.Disable() }
 
 // Config says how to reach Redis.
 type Config struct {
