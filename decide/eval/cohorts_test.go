@@ -155,6 +155,7 @@ func TestDependencies(t *testing.T) {
 		{name: "no id", filters: strings.Replace(on(2, `true`), `"2"`, `"g"`, 1), others: []string{variant}, want: no0},
 		{name: "inactive is false", filters: on(2, `false`), others: []string{strings.Replace(variant, `"active":true`, `"active":false`, 1)}, want: yes0},
 		{name: "missing", filters: on(2, `false`), want: "false missing_dependency"},
+		{name: "below a missing one", filters: on(2, `false`), others: []string{flagOf(2, "g", on(77, `true`))}, want: "false missing_dependency"},
 		{name: "deleted", filters: on(2, `false`), others: []string{strings.Replace(variant, `"deleted":false`, `"deleted":true`, 1)}, want: "false missing_dependency"},
 		{name: "itself", filters: on(1, `true`), want: "false missing_dependency"},
 		{name: "cycle", filters: on(2, `true`), others: []string{flagOf(2, "g", on(1, `true`))}, want: "false missing_dependency"},

@@ -1,6 +1,7 @@
 package eval
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 	"time"
@@ -35,6 +36,10 @@ func Compile(team *flagcache.Team, opts Options) *Program {
 func CompileShared(team *flagcache.Team, siblings []*flagcache.Team, opts Options) *Program {
 	c := newCompiler(team, opts)
 	teams := append([]*flagcache.Team{team}, siblings...)
+	if !slices.ContainsFunc(teams, func(t *flagcache.Team) bool { return len(t.Flags) > 0 }) {
+		return c.p // most teams have none
+	}
+	c.prepare(team)
 	for _, t := range teams {
 		c.readRelated(t)
 	}
@@ -51,32 +56,41 @@ func CompileShared(team *flagcache.Team, siblings []*flagcache.Team, opts Option
 
 func newCompiler(team *flagcache.Team, opts Options) *compiler {
 	c := &compiler{
-		p: &Program{
-			teamID: team.ID, version: team.Version, zone: time.UTC, byKey: map[string]*Flag{}, person: map[string]int32{}, device: -1,
-		},
-		rules:         opts.Rules,
-		regexTimeout:  opts.RegexTimeout,
-		groupNames:    map[int64]string{},
-		contexts:      map[int64][]string{},
-		experiments:   map[int64]bool{},
-		cohortRecords: map[int64][]byte{},
-		cohorts:       map[int64]*cohort{},
-		byID:          map[int64]*Flag{},
-		references:    map[*Flag][]int64{},
+		p:            &Program{teamID: team.ID, version: team.Version, zone: time.UTC, device: -1},
+		rules:        opts.Rules,
+		regexTimeout: cmp.Or(max(opts.RegexTimeout, 0), DefaultRegexTimeout),
 	}
-	if c.regexTimeout <= 0 {
-		c.regexTimeout = DefaultRegexTimeout
+	members(string(team.Team), func(name, raw string) { // a row of some sixty columns, of which two matter
+		switch name {
+		case "api_token":
+			c.p.token = textOf(raw)
+		case "timezone":
+			c.timezone = textOf(raw)
+		}
+	})
+	return c
+}
+
+// textOf is the text of a JSON string, "" for other values.
+func textOf(raw string) string {
+	if n, err := parseJSON(raw); err == nil && n.Kind == String {
+		return strings.Clone(n.Text)
 	}
-	row := parseRecord(team.Team)
-	if token := row.present("api_token"); token.is(String) {
-		c.p.token = strings.Clone(token.Text)
-	}
-	if zone := row.present("timezone"); zone.is(String) {
-		c.timezone = strings.Clone(zone.Text)
-	}
+	return ""
+}
+
+// prepare makes what a team with flags needs.
+func (c *compiler) prepare(team *flagcache.Team) {
+	c.p.byKey, c.p.person = map[string]*Flag{}, map[string]int32{}
+	c.groupNames = map[int64]string{}
+	c.contexts = map[int64][]string{}
+	c.experiments = map[int64]bool{}
+	c.cohortRecords = map[int64][]byte{}
+	c.cohorts = map[int64]*cohort{}
+	c.byID = map[int64]*Flag{}
+	c.references = map[*Flag][]int64{}
 	version, ok := parseRecord(team.Config).member("property_matching_version").integer()
 	c.explicitBooleans = ok && version == 2
-	return c
 }
 
 // parseRecord reads a record. One that cannot be read is an empty one: the cache holds none such.

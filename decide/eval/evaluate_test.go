@@ -150,6 +150,14 @@ func TestIdentifiers(t *testing.T) {
 		{name: "continuity cannot matter", filters: `{"groups":[{}]}`, columns: continuity, request: anybody, want: yes0},
 		{name: "continuity at 0 %", filters: `{"groups":[{"rollout_percentage":0}]}`, columns: continuity, request: anybody, want: no0},
 		{
+			name: "continuity at 0 %, empty id", filters: `{"groups":[{"rollout_percentage":0}]}`, columns: continuity, request: `{"distinct_id":""}`,
+			want: "failed hash_key_override_error",
+		},
+		{
+			name: "continuity and early exit", filters: `{"early_exit":true,"groups":[{"rollout_percentage":50},{}]}`, columns: continuity,
+			request: anybody, want: "failed hash_key_override_error",
+		},
+		{
 			name: "continuity and variants", filters: `{"groups":[{}],` + variants + `}`, columns: continuity, request: anybody,
 			want: "failed hash_key_override_error",
 		},

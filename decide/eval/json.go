@@ -2,7 +2,6 @@ package eval
 
 import (
 	"errors"
-	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf16"
@@ -127,7 +126,8 @@ func (r *reader) value(depth int) node {
 		return r.fail(errSyntax)
 	}
 	if c := r.text[r.at]; depth > maxDepth && (c == '{' || c == '[') {
-		r.skipDeep()
+		r.deep = true
+		r.skipBrackets()
 		return node{}
 	}
 	start := r.at
@@ -150,9 +150,50 @@ func (r *reader) value(depth int) node {
 	return n
 }
 
-// skipDeep steps over an object or array without looking at more than its brackets and strings.
-func (r *reader) skipDeep() {
-	r.deep = true
+// members calls visit with the name and the text of each member of an object, without looking into the values.
+func members(text string, visit func(name, raw string)) {
+	r := reader{text: text}
+	if !r.skip('{') {
+		return
+	}
+	for r.skip('"') {
+		r.at--
+		name := r.string()
+		if !r.skip(':') {
+			return
+		}
+		r.space()
+		start := r.at
+		r.skipValue()
+		if r.err != nil {
+			return
+		}
+		visit(name, text[start:r.at])
+		if !r.skip(',') {
+			return
+		}
+	}
+}
+
+func (r *reader) skipValue() {
+	if r.at == len(r.text) {
+		r.fail(errSyntax)
+		return
+	}
+	switch r.text[r.at] {
+	case '{', '[':
+		r.skipBrackets()
+	case '"':
+		r.string()
+	default:
+		for r.at < len(r.text) && strings.IndexByte(",]} \t\n\r", r.text[r.at]) < 0 {
+			r.at++
+		}
+	}
+}
+
+// skipBrackets steps over an object or array without looking at more than its brackets and strings.
+func (r *reader) skipBrackets() {
 	for open := 0; r.at < len(r.text); {
 		switch r.text[r.at] {
 		case '"':
@@ -337,39 +378,4 @@ func (r *reader) hex4() rune {
 	}
 	r.fail(errSyntax)
 	return 0
-}
-
-// appendCompact renders a value as PostHog does when it compares text: no blanks, members in the order of their names, numbers by numberText.
-func appendCompact(dst []byte, n *node) []byte {
-	switch n.Kind {
-	case String:
-		return appendQuoted(dst, n.Text)
-	case Array:
-		dst = append(dst, '[')
-		for i := range n.items {
-			if i > 0 {
-				dst = append(dst, ',')
-			}
-			dst = appendCompact(dst, &n.items[i])
-		}
-		return append(dst, ']')
-	case Object:
-		dst = append(dst, '{')
-		for i, name := range sortedNames(n) {
-			if i > 0 {
-				dst = append(dst, ',')
-			}
-			dst = append(appendQuoted(dst, name), ':')
-			dst = appendCompact(dst, n.member(name))
-		}
-		return append(dst, '}')
-	default:
-		return append(dst, scalarText(n.Value)...)
-	}
-}
-
-func sortedNames(n *node) []string {
-	names := slices.Clone(n.names)
-	slices.Sort(names)
-	return slices.Compact(names)
 }

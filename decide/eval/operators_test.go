@@ -13,6 +13,7 @@ import (
 func matchOf(t testing.TB, team *flagcache.Team, operator, value, given string) truth {
 	t.Helper()
 	c := newCompiler(team, Options{})
+	c.prepare(team)
 	n, err := parseJSON(fmt.Sprintf(`{"key":"k","type":"person","operator":%q,"value":%s}`, operator, value))
 	if err != nil {
 		t.Fatalf("%s: %v", value, err)

@@ -2,6 +2,7 @@ package eval
 
 import (
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode"
@@ -169,4 +170,39 @@ func parseFloat(text string) (float64, bool) {
 		return 0, false
 	}
 	return f, true
+}
+
+// appendCompact renders a value as PostHog does when it compares text: no blanks, members in the order of their names, numbers by numberText.
+func appendCompact(dst []byte, n *node) []byte {
+	switch n.Kind {
+	case String:
+		return appendQuoted(dst, n.Text)
+	case Array:
+		dst = append(dst, '[')
+		for i := range n.items {
+			if i > 0 {
+				dst = append(dst, ',')
+			}
+			dst = appendCompact(dst, &n.items[i])
+		}
+		return append(dst, ']')
+	case Object:
+		dst = append(dst, '{')
+		for i, name := range sortedNames(n) {
+			if i > 0 {
+				dst = append(dst, ',')
+			}
+			dst = append(appendQuoted(dst, name), ':')
+			dst = appendCompact(dst, n.member(name))
+		}
+		return append(dst, '}')
+	default:
+		return append(dst, scalarText(n.Value)...)
+	}
+}
+
+func sortedNames(n *node) []string {
+	names := slices.Clone(n.names)
+	slices.Sort(names)
+	return slices.Compact(names)
 }

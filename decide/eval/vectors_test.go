@@ -127,7 +127,9 @@ func TestPropertyVectors(t *testing.T) {
 	}
 	loadVectors(t, "properties.json", &file)
 	for _, v := range file.Cases {
-		c := newCompiler(&flagcache.Team{Team: []byte(`{"timezone":"` + v.Zone + `"}`)}, Options{})
+		team := &flagcache.Team{Team: []byte(`{"timezone":"` + v.Zone + `"}`)}
+		c := newCompiler(team, Options{})
+		c.prepare(team)
 		n, err := parseJSON(string(v.Filter))
 		if err != nil {
 			t.Fatal(err)
