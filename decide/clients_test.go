@@ -117,6 +117,34 @@ func TestPostHogGoLocal(t *testing.T) {
 	}
 }
 
+// What posthog-go makes of partial answers, outages and bad tokens when it asks the server. It keeps nothing of its own, and takes a failed flag for off:
+// docs/compatibility.md says so.
+func TestPostHogGoTrouble(t *testing.T) {
+	t.Parallel()
+	h, source := definitionsHandler(t, Config{}, secretTeam(t, everyone("on"), plan("pro-only")))
+	server := httptest.NewServer(h)
+	t.Cleanup(server.Close)
+	client := posthogClient(t, server, posthog.Config{})
+	ask := func(key string) (any, error) {
+		return client.GetFeatureFlag(posthog.FeatureFlagPayload{Key: key, DistinctId: "u"})
+	}
+	if v, err := ask("on"); err != nil || v != true {
+		t.Errorf("computed flag of a partial answer: %v, %v", v, err)
+	}
+	if v, err := ask("pro-only"); err != nil || v != false {
+		t.Errorf("failed flag: %v, %v", v, err)
+	}
+	for _, lookup := range []Lookup{Unavailable, Absent} {
+		source.set(func() {
+			source.unknown = lookup
+			source.programs, source.teams = nil, nil
+		})
+		if v, err := ask("on"); err == nil {
+			t.Errorf("lookup %d: got %v without an error", lookup, v)
+		}
+	}
+}
+
 // posthog-go keeps its definitions when the key is refused or the server is in trouble.
 func TestPostHogGoKeepsDefinitions(t *testing.T) {
 	t.Parallel()
