@@ -10,6 +10,7 @@ import (
 
 	"github.com/everflag/everflag/cachewriter"
 	"github.com/everflag/everflag/internal/admin"
+	"github.com/everflag/everflag/internal/change"
 	"github.com/everflag/everflag/internal/command"
 	"github.com/everflag/everflag/internal/logging"
 	"github.com/everflag/everflag/replication"
@@ -41,7 +42,11 @@ func (s *settings) replicate(ctx context.Context, stderr io.Writer) error {
 	registry := admin.NewRegistry()
 	writerConfig := s.writer(client, log)
 	writerConfig.Registerer = registry
-	replicator, err := replication.New(config, cachewriter.New(writerConfig), log, registry)
+	writer := cachewriter.New(writerConfig)
+	if err := preflight(ctx, writer, log); err != nil {
+		return err
+	}
+	replicator, err := replication.New(config, writer, log, registry)
 	if err != nil {
 		return command.BadSettings{Err: err}
 	}
@@ -67,6 +72,25 @@ func (s *settings) replicate(ctx context.Context, stderr io.Writer) error {
 	err = group.Wait()
 	log.Info("replicator stopped", zap.Error(errors.Join(err, context.Cause(ctx))))
 	return err
+}
+
+// preflight refuses a Redis that would lose the cache. One that does not answer yet is judged when it does, by the first write.
+func preflight(ctx context.Context, writer *cachewriter.Writer, log *zap.Logger) error {
+	findings, err := writer.Check(ctx, change.Source{})
+	if err != nil && !replication.Permanent(err) {
+		log.Warn("Redis does not answer yet", zap.Error(err))
+		return nil
+	}
+	if err != nil {
+		return command.BadSettingf("--redis-url", "%w", err)
+	}
+	for _, f := range findings {
+		if f.Fatal {
+			return command.BadSettingf("--redis-url", "%s: %s", f.What, f.Remedy)
+		}
+		log.Warn("Redis could lose the cache", zap.String("finding", f.What), zap.String("remedy", f.Remedy))
+	}
+	return nil
 }
 
 // ready is the rule of /readyz.

@@ -3,6 +3,7 @@ package main
 import (
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/redis/go-redis/v9"
 	"go.uber.org/zap"
 
@@ -90,6 +91,9 @@ func (s *settings) replication() (replication.Config, error) {
 	}
 	if err := c.Validate(); err != nil {
 		return c, command.BadSettings{Err: err}
+	}
+	if _, err := pgx.ParseConfig(c.PostgresURL); err != nil {
+		return c, command.BadSettingf("--postgres-url", "%w", err)
 	}
 	return c, nil
 }

@@ -21,10 +21,11 @@ const (
 	editedFlag = "new-checkout"
 )
 
-// users are the two whose flags are shown, with the person properties that their SDK would send.
-var users = []struct{ name, properties string }{
-	{"alice", `{"email":"alice@hedgebox.net","plan":"enterprise","country":"DE","app_version":"4.2.0","seats":40}`},
-	{"bob", `{"email":"bob@example.com","plan":"free","country":"US","app_version":"3.9.1","seats":1}`},
+// users are the two whose flags are shown, with what their SDK would send of them.
+var users = []struct{ name, request string }{
+	{"ada", `"person_properties":{"email":"ada@example.com","country":"GB","plan":"free"}`},
+	{"grace", `"person_properties":{"email":"grace@acme.test","country":"US","plan":"enterprise"},"groups":{"company":"acme"},` +
+		`"group_properties":{"company":{"plan":"enterprise","seats":250}}`},
 }
 
 type answer struct {
@@ -62,7 +63,7 @@ func (a answer) String() string {
 // ask gets one user's flags from one decide process.
 func ask(ctx context.Context, p *program, user int) (answer, error) {
 	var a answer
-	body := fmt.Sprintf(`{"token":%q,"distinct_id":%q,"person_properties":%s}`, demoToken, users[user].name, users[user].properties)
+	body := fmt.Sprintf(`{"token":%q,"distinct_id":%q,%s}`, demoToken, users[user].name, users[user].request)
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+p.addr+"/flags/?v=2", strings.NewReader(body))
 	if err != nil {
 		return a, err
