@@ -21,9 +21,9 @@ type tableState struct {
 	storage     string // oids and file numbers: they change with every rewrite and TRUNCATE
 	identity    string // REPLICA IDENTITY: d, f, i or n
 	idColumns   string // columns of the replica identity, or of the primary key
-	published   bool
-	narrowed    bool // published with a column list or a row filter
-	readable    bool // we may SELECT
+	published   string // how the publication has come to carry the table; empty if it does not
+	narrowed    bool   // published with a column list or a row filter
+	readable    bool   // we may SELECT
 	rows        int64
 }
 
@@ -66,8 +66,8 @@ const catalogSQL = `
 			WHERE i.indrelid = c.oid AND CASE c.relreplident WHEN 'i' THEN i.indisreplident ELSE i.indisprimary END), ''),
 		(SELECT json_agg(json_build_object('name', a.attname, 'type', a.atttypid::bigint, 'mod', a.atttypmod, 'generated', a.attgenerated <> '') ORDER BY a.attnum)
 			FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped),
-		EXISTS (SELECT 1 FROM pg_publication p WHERE p.pubname = $2 AND (p.puballtables
-			OR EXISTS (SELECT 1 FROM pg_publication_rel r WHERE r.prpubid = p.oid AND r.prrelid = c.oid)%s)),
+		coalesce((SELECT concat_ws(' ', p.oid, p.xmin, r.oid) FROM pg_publication p LEFT JOIN pg_publication_rel r ON r.prpubid = p.oid AND r.prrelid = c.oid
+			WHERE p.pubname = $2 AND (p.puballtables OR r.oid IS NOT NULL%s)), ''),
 		%s
 	FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 	WHERE n.nspname = $1 AND c.relname = ANY ($3) AND c.relkind IN ('r', 'p')`
@@ -145,7 +145,7 @@ func (c *catalog) digest() string {
 	fmt.Fprintf(h, "%s\n", c.schema)
 	for _, t := range c.tables {
 		b := t.binding
-		fmt.Fprintf(h, "%s|%s|%s %s|%t %t|%s %s %s %s\n", t.layout.signature, t.storage, t.identity, t.idColumns, t.published, t.narrowed,
+		fmt.Fprintf(h, "%s|%s|%s %s|%s %t|%s %s %s %s\n", t.layout.signature, t.storage, t.identity, t.idColumns, t.published, t.narrowed,
 			b.key, b.team, b.parent, b.hidden)
 	}
 	return hex.EncodeToString(h.Sum(nil)[:16])

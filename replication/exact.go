@@ -41,6 +41,10 @@ func exactSnapshot(ctx context.Context, cfg *Config, srv *server, source change.
 	}
 	defer closeConn(watch)
 
+	// Before the point of the copy: what the publication did not carry until now is in the copy, what comes later in the stream. The cache is marked.
+	if _, err := ensurePublication(ctx, watch, srv.version, cfg); err != nil {
+		return nil, err
+	}
 	created, err := createExplained(ctx, conn, watch, temporaryName(cfg.Slot), true, srv.version, temporaryLockLimit, waiting)
 	if err != nil {
 		return nil, err

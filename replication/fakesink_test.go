@@ -355,6 +355,17 @@ func (f *fakeSink) position() change.Position {
 	return f.cache.position
 }
 
+// snapshot copies the teams.
+func (f *fakeSink) snapshot() map[int64]map[string]fakeRecord {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	teams := map[int64]map[string]fakeRecord{}
+	for team, records := range f.cache.teams {
+		teams[team] = maps.Clone(records)
+	}
+	return teams
+}
+
 // hook sets what is asked at every call.
 func (f *fakeSink) hook(before func(op string) (bool, error)) {
 	f.mu.Lock()

@@ -153,6 +153,17 @@ func (b *bench) equal() {
 	})
 }
 
+// settled waits until a copy has completed and nothing is pending.
+func (b *bench) settled() {
+	b.t.Helper()
+	b.eventually(func() error {
+		if p := b.sink.position(); p.Reconcile != "" || p.Checkpoint == 0 {
+			return fmt.Errorf("checkpoint %s, marker %q", p.Checkpoint, p.Reconcile)
+		}
+		return nil
+	})
+}
+
 // difference compares the cache with what plain queries return.
 func (b *bench) difference() error {
 	want, err := b.expected()

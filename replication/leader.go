@@ -319,7 +319,10 @@ func (l *leader) observe(r report) {
 	})
 	l.bound(r.walEnd, acknowledged)
 	// A report that was on its way while a copy completed describes the time before it.
-	if r.catalog != nil && r.at.After(l.definedAt) && r.catalog.fingerprint != l.fingerprint && l.acquired && l.mark == "" && l.copying == nil {
+	if r.catalog == nil || !r.at.After(l.definedAt) || !l.acquired || l.mark != "" || l.copying != nil {
+		return
+	}
+	if r.unpublished || r.catalog.fingerprint != l.fingerprint {
 		l.s.catalog = r.catalog
 		l.mark = "the definition of a table or of the publication changed"
 	}

@@ -54,7 +54,7 @@ func publicationSQL(name string, p publicationState, c *catalog) []string {
 		if t.narrowed {
 			statements = append(statements, fmt.Sprintf("ALTER PUBLICATION %s DROP TABLE %s", quoted, t.reference(c.schema)))
 		}
-		if t.narrowed || !t.published {
+		if t.narrowed || t.published == "" {
 			statements = append(statements, fmt.Sprintf("ALTER PUBLICATION %s ADD TABLE %s", quoted, t.reference(c.schema)))
 		}
 	}
@@ -70,33 +70,38 @@ func (t *tableState) reference(schema string) string {
 	return "ONLY " + name
 }
 
-// ensurePublication makes the publication carry the tables and returns the catalog as it is afterwards. It waits for locks only briefly, since others
-// queue up behind us.
-func ensurePublication(ctx context.Context, conn *pgx.Conn, version int, cfg *Config) (c *catalog, changed bool, err error) {
+// readTables reads the tables and what the publication lacks to carry them. Nothing is repaired here: changes may have been missed already, so that the
+// cache has to be marked first.
+func readTables(ctx context.Context, conn *pgx.Conn, version int, cfg *Config) (c *catalog, repair []string, err error) {
 	c, err = readCatalog(ctx, conn, version, cfg.Schema, cfg.Publication)
 	if err != nil {
-		return nil, false, err
+		return nil, nil, err
 	}
 	if err := c.check(); err != nil {
-		return nil, false, err
+		return nil, nil, err
 	}
 	p, err := readPublication(ctx, conn, cfg.Publication)
 	if err != nil {
-		return nil, false, err
+		return nil, nil, err
 	}
-	statements := publicationSQL(cfg.Publication, p, c)
-	if len(statements) == 0 {
-		return c, false, nil
+	repair = publicationSQL(cfg.Publication, p, c)
+	if len(repair) > 0 && cfg.NoSetup {
+		return nil, nil, tableError{fmt.Errorf("publication %q does not carry all tables: run `replicator setup`, or execute %s",
+			cfg.Publication, strings.Join(repair, "; "))}
 	}
-	if cfg.NoSetup {
-		return nil, false, tableError{fmt.Errorf("publication %q does not carry all tables: run `replicator setup`, or execute %s",
-			cfg.Publication, strings.Join(statements, "; "))}
+	return c, repair, nil
+}
+
+// ensurePublication makes the publication carry the tables. It waits for locks only briefly, since others queue up behind us.
+func ensurePublication(ctx context.Context, conn *pgx.Conn, version int, cfg *Config) (changed bool, err error) {
+	_, repair, err := readTables(ctx, conn, version, cfg)
+	if err != nil || len(repair) == 0 {
+		return false, err
 	}
-	if err := execAll(ctx, conn, statements); err != nil {
-		return nil, false, fmt.Errorf("adjusting publication %q: %w", cfg.Publication, explained(err))
+	if err := execAll(ctx, conn, repair); err != nil {
+		return false, fmt.Errorf("adjusting publication %q: %w", cfg.Publication, explained(err))
 	}
-	c, err = readCatalog(ctx, conn, version, cfg.Schema, cfg.Publication)
-	return c, true, err
+	return true, nil
 }
 
 // execAll runs the statements in one transaction, with a bound on how long it waits for locks.

@@ -73,6 +73,7 @@ func TestDecideStart(t *testing.T) {
 		"other slot":                       {func(f *facts) { f.source.Slot = "t" }, actReconcile, false},
 		"other publication":                {func(f *facts) { f.source.Publication = "q" }, actReconcile, false},
 		"other tables (F49)":               {func(f *facts) { f.source.Fingerprint = "g" }, actReconcile, false},
+		"table not published (F49)":        {func(f *facts) { f.unpublished = true }, actReconcile, false},
 		"slot created anew":                {func(f *facts) { f.renewed = "lost" }, actReconcile, false},
 		"checkpoint before confirmed (F9)": {func(f *facts) { f.confirmed = 61 }, actReconcile, false},
 		"checkpoint beyond the end (F66)":  {func(f *facts) { f.walEnd = 59 }, actReconcile, false},
@@ -235,7 +236,7 @@ func TestPublicationSQL(t *testing.T) { // F50, F54, F55, F78
 	t.Parallel()
 	c := &catalog{schema: `od"d`, tables: []tableState{
 		{binding: bindingOf("posthog_team")},
-		{binding: bindingOf(parentTable), partitioned: true, published: true, narrowed: true},
+		{binding: bindingOf(parentTable), partitioned: true, published: "1", narrowed: true},
 	}}
 	options := "publish = 'insert, update, delete, truncate', publish_via_partition_root = true"
 	for name, test := range map[string]struct {
@@ -256,7 +257,7 @@ func TestPublicationSQL(t *testing.T) { // F50, F54, F55, F78
 			t.Errorf("%s: %s", name, diff)
 		}
 	}
-	c.tables[0].published, c.tables[1].narrowed = true, false
+	c.tables[0].published, c.tables[1].narrowed = "1", false
 	if got := publicationSQL("p", publicationState{exists: true, operations: true, viaRoot: true}, c); got != nil {
 		t.Errorf("nothing is left to do, but %q", got)
 	}

@@ -24,6 +24,8 @@ type session struct {
 	source  change.Source
 	catalog *catalog
 
+	unpublished bool // the publication has to be adjusted
+
 	receiver *receiver
 }
 
@@ -81,16 +83,13 @@ func (s *session) own(ctx context.Context) (*pgWAL, error) {
 	case actStandBy:
 		return nil, s.standBy(ctx, d.reason)
 	case actRecreate:
-		if err := s.ensureTables(ctx); err != nil {
-			return nil, err
-		}
 		if err := s.recreate(ctx, slot.exists, d.reason); err != nil {
 			return nil, err
 		}
 	case actStream, actReconcile:
-		if err := s.ensureTables(ctx); err != nil {
-			return nil, err
-		}
+	}
+	if err := s.readTables(ctx); err != nil {
+		return nil, err
 	}
 	conn, err := s.connectPair(ctx)
 	if err != nil {
@@ -119,18 +118,28 @@ func (s *session) look(ctx context.Context) (slotState, change.LSN, error) {
 	return slot, end, err
 }
 
-// ensureTables makes the publication carry the tables, before a slot is created or read: the slot decodes with the catalog of its own past (F48).
+// readTables reads how the tables are defined. Changes of tables that the publication does not carry are lost, so that such a start reconciles.
+func (s *session) readTables(ctx context.Context) error {
+	c, repair, err := readTables(ctx, s.query, s.server.version, s.cfg)
+	if err != nil {
+		return err
+	}
+	s.catalog = c
+	s.source.Fingerprint = c.fingerprint
+	s.unpublished = len(repair) > 0
+	return nil
+}
+
+// ensureTables makes the publication carry the tables, which has to happen before the slot is created: it decodes with the catalog of its own past (F48).
 func (s *session) ensureTables(ctx context.Context) error {
-	c, changed, err := ensurePublication(ctx, s.query, s.server.version, s.cfg)
+	changed, err := ensurePublication(ctx, s.query, s.server.version, s.cfg)
 	if err != nil {
 		return err
 	}
 	if changed {
-		s.log.Info("publication adjusted", zap.String("publication", s.cfg.Publication), zap.Int("tables", len(c.tables)))
+		s.log.Info("publication adjusted", zap.String("publication", s.cfg.Publication))
 	}
-	s.catalog = c
-	s.source.Fingerprint = c.fingerprint
-	return nil
+	return s.readTables(ctx)
 }
 
 // connectPair opens the replication connection and makes sure that it leads to the same server as the other one: a pooler or a list of hosts may send them
@@ -206,6 +215,9 @@ func (s *session) lead(ctx context.Context, wal *pgWAL) (streamed bool, err erro
 // recreate makes a new slot. The cache is marked first: whatever happens from here on, it is reconciled before anything is applied to it. While the server
 // waits for running transactions, an incomplete cache is filled provisionally.
 func (s *session) recreate(ctx context.Context, exists bool, reason string) error {
+	if err := s.readTables(ctx); err != nil { // before the cache is touched
+		return err
+	}
 	position, err := s.acquire(ctx)
 	if err != nil {
 		return err
@@ -222,6 +234,9 @@ func (s *session) recreate(ctx context.Context, exists bool, reason string) erro
 		return err
 	}
 	s.r.renewed = reason
+	if err := s.ensureTables(ctx); err != nil {
+		return err
+	}
 	if exists {
 		if err := dropSlot(ctx, s.query, s.cfg.Slot); err != nil {
 			return err
@@ -246,6 +261,7 @@ func (s *session) facts(p change.Position, confirmed, end change.LSN, renewed st
 		walEnd:            end,
 		allowSourceChange: s.cfg.AllowSourceChange,
 		renewed:           renewed,
+		unpublished:       s.unpublished,
 	}
 }
 

@@ -60,7 +60,8 @@ type facts struct {
 	schema            int // of the cache, that this program writes; 0 = do not compare
 	confirmed, walEnd change.LSN
 	allowSourceChange bool
-	renewed           string // why the slot was created by this session; empty if it was found
+	renewed           string // why the slot was created anew, and no reconcile has completed since; empty if it was found
+	unpublished       bool   // the publication does not carry all tables
 }
 
 // decideStart is the start switch. It is exhaustive: what no case names streams, and a stream is sound only because every case above it was excluded.
@@ -98,6 +99,8 @@ func decideStart(f facts) decision {
 		return reconcile("the source is another database")
 	case p.Source.Slot != f.source.Slot || p.Source.Publication != f.source.Publication:
 		return reconcile("the cache was filled through slot %q and publication %q", p.Source.Slot, p.Source.Publication)
+	case f.unpublished:
+		return reconcile("the publication does not carry all tables")
 	case p.Source.Fingerprint != f.source.Fingerprint:
 		return reconcile("the tables were changed since the cache was filled")
 	case p.Checkpoint > f.walEnd:

@@ -17,6 +17,8 @@ type report struct {
 	walEnd   change.LSN
 	retained int64    // bytes of log kept for the slot
 	catalog  *catalog // nil if it was not looked at
+
+	unpublished bool // the publication does not carry the tables of the catalog as it should
 }
 
 // watcher looks at the source through an ordinary connection, next to the stream: at the end of the log, at the definitions of the tables, which the stream
@@ -46,10 +48,11 @@ func (w *watcher) loop(ctx context.Context) error {
 			return err
 		}
 		if !r.at.Before(catalogDue) {
-			c, _, err := ensurePublication(ctx, w.s.query, w.s.server.version, w.s.cfg)
+			c, repair, err := readTables(ctx, w.s.query, w.s.server.version, w.s.cfg)
 			if err != nil {
 				return err
 			}
+			r.unpublished = len(repair) > 0
 			if err := w.syncState(ctx); err != nil {
 				return err
 			}

@@ -89,4 +89,3 @@ func flagRelation() wire {
 	return relationMsg(relFlag, "public", parentTable, col{"id", 23}, col{"key", 1043}, col{"last_called_at", 1184}, col{"filters", 3802},
 		col{"team_id", 23}, col{"deleted", 16})
 }
-
