@@ -155,7 +155,14 @@ func keyColumn(entity, key string) change.Column {
 	if entity == context_ || entity == flagContext {
 		return change.Column{Name: "id", Text: []byte(key)}
 	}
-	return change.Column{Name: "id", Kind: change.Number, Text: []byte(key)}
+	return change.Column{Name: keyName(entity), Kind: change.Number, Text: []byte(key)}
+}
+
+func keyName(entity string) string {
+	if entity == config {
+		return "team_id"
+	}
+	return "id"
 }
 
 func teamOf(entity, key string, row modelRow) int64 {
@@ -244,7 +251,7 @@ func (m *model) image() image {
 
 // expected is the record of a row as a checker decodes it.
 func expected(entity, key string, row modelRow) map[string]any {
-	record := map[string]any{"id": json.Number(key)}
+	record := map[string]any{keyName(entity): json.Number(key)}
 	if entity == context_ || entity == flagContext {
 		record["id"] = key
 	}
