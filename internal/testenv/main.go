@@ -16,6 +16,7 @@ import (
 //
 // A package without it loses only the leak check: the servers go when the process ends.
 func Main(m *testing.M) int {
+	before := goleak.IgnoreCurrent() // some libraries listen for something from their init on
 	code := m.Run()
 	if err := server.Cleanup(); err != nil {
 		fmt.Fprintf(os.Stderr, "testenv: cleaning up: %v\n", err)
@@ -25,7 +26,7 @@ func Main(m *testing.M) int {
 		return code // a failed test may well leave goroutines; its own message matters more
 	}
 	// Testcontainers keeps a connection to its own reaper until the process ends.
-	if err := goleak.Find(goleak.IgnoreAnyFunction("github.com/testcontainers/testcontainers-go.(*Reaper).connect.func1")); err != nil {
+	if err := goleak.Find(before, goleak.IgnoreAnyFunction("github.com/testcontainers/testcontainers-go.(*Reaper).connect.func1")); err != nil {
 		fmt.Fprintf(os.Stderr, "testenv: %v\n", err)
 		return 1
 	}
