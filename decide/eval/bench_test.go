@@ -48,7 +48,7 @@ func TestEvaluateAndEncodeDoNotAllocate(t *testing.T) {
 		dst = d.AppendEnabledMap(dst[:0])
 		dst = d.AppendEnabledList(dst[:0])
 	})
-	if allocs != 0 {
+	if allocs != 0 && !instrumented {
 		t.Errorf("%v allocations", allocs)
 	}
 }

@@ -1,7 +1,5 @@
 package eval
 
-import "crypto/sha1"
-
 // bucket hashes the identifiers of one flag.
 type bucket struct {
 	s    *Scratch
@@ -165,17 +163,4 @@ func (b *bucket) inHoldout() truth {
 		b.s.rec.holdout(b, id, t)
 	}
 	return t
-}
-
-// hash is where an identifier lies between 0 and 1. The empty one lies at 0.
-func (s *Scratch) hash(prefix, id, salt string) float64 {
-	if id == "" {
-		return 0
-	}
-	return s.hashAll(prefix, id, salt)
-}
-
-func (s *Scratch) hashAll(prefix, id, salt string) float64 {
-	s.key = append(append(append(s.key[:0], prefix...), id...), salt...)
-	return unit(sha1.Sum(s.key))
 }

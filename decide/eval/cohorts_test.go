@@ -130,7 +130,8 @@ func TestDeepChains(t *testing.T) { // S30, S31: neither a chain nor a cycle cos
 
 	rows := make([]string, 0, depth)
 	for i := 1; i < depth; i++ {
-		rows = append(rows, flagOf(i, "f"+strconv.Itoa(i), fmt.Sprintf(`{"groups":[{"properties":[{"key":"%d","type":"flag","operator":"flag_evaluates_to","value":true}]}]}`, i+1)))
+		needs := fmt.Sprintf(`{"key":"%d","type":"flag","operator":"flag_evaluates_to","value":true}`, i+1)
+		rows = append(rows, flagOf(i, "f"+strconv.Itoa(i), `{"groups":[{"properties":[`+needs+`]}]}`))
 	}
 	chain := Compile(teamOf(append(rows, flagOf(depth, "last", `{"groups":[{}]}`))...), Options{})
 	if got := outcomes(t, chain, anybody)["f1"]; got != "true condition_match/0" {
@@ -144,6 +145,7 @@ func TestDependencies(t *testing.T) {
 	}
 	yes0, no0 := "true condition_match/0", "false no_condition_match/0"
 	variant := flagOf(2, "g", `{"groups":[{"variant":"x"}],`+variants+`}`)
+	with := func(old, new string) []string { return []string{strings.Replace(variant, old, new, 1)} }
 	for _, s := range []scenario{
 		{name: "true", filters: on(2, `true`), others: []string{variant}, want: yes0},
 		{name: "false", filters: on(2, `false`), others: []string{variant}, want: no0},
@@ -153,10 +155,10 @@ func TestDependencies(t *testing.T) {
 		{name: "text true is a variant", filters: on(2, `"true"`), others: []string{flagOf(2, "g", `{"groups":[{}]}`)}, want: no0},
 		{name: "wrong operator", filters: strings.Replace(on(2, `true`), "flag_evaluates_to", "exact", 1), others: []string{variant}, want: no0},
 		{name: "no id", filters: strings.Replace(on(2, `true`), `"2"`, `"g"`, 1), others: []string{variant}, want: no0},
-		{name: "inactive is false", filters: on(2, `false`), others: []string{strings.Replace(variant, `"active":true`, `"active":false`, 1)}, want: yes0},
+		{name: "inactive is false", filters: on(2, `false`), others: with(`"active":true`, `"active":false`), want: yes0},
 		{name: "missing", filters: on(2, `false`), want: "false missing_dependency"},
 		{name: "below a missing one", filters: on(2, `false`), others: []string{flagOf(2, "g", on(77, `true`))}, want: "false missing_dependency"},
-		{name: "deleted", filters: on(2, `false`), others: []string{strings.Replace(variant, `"deleted":false`, `"deleted":true`, 1)}, want: "false missing_dependency"},
+		{name: "deleted", filters: on(2, `false`), others: with(`"deleted":false`, `"deleted":true`), want: "false missing_dependency"},
 		{name: "itself", filters: on(1, `true`), want: "false missing_dependency"},
 		{name: "cycle", filters: on(2, `true`), others: []string{flagOf(2, "g", on(1, `true`))}, want: "false missing_dependency"},
 		{
@@ -171,7 +173,7 @@ func TestDependencies(t *testing.T) {
 		{name: "unreadable", filters: on(2, `true`), others: []string{flagOf(2, "g", `{"groups":[7]}`)}, want: "failed dependency_failed"},
 		{name: "unknown kind of document", filters: on(2, `true`), others: []string{flagOf(2, "g", `{"version":2}`)}, want: "failed data_parsing_error"},
 		{
-			name: "filtered out is false", filters: on(2, `false`), others: []string{strings.Replace(variant, `"active":true`, `"active":true,"evaluation_runtime":"server"`, 1)},
+			name: "filtered out is false", filters: on(2, `false`), others: with(`"active":true`, `"active":true,"evaluation_runtime":"server"`),
 			want: yes0,
 		},
 	} {

@@ -146,7 +146,10 @@ func TestIdentifiers(t *testing.T) {
 		{name: "distinct id out", filters: half, request: `{"distinct_id":"` + out + `"}`, want: no0},
 		{name: "anonymous id does not matter", filters: half, request: `{"distinct_id":"` + out + `","$anon_distinct_id":"` + in + `"}`, want: no0},
 		{name: "continuity", filters: half, columns: continuity, request: `{"distinct_id":"` + out + `","$anon_distinct_id":"` + in + `"}`, want: yes0},
-		{name: "continuity without anonymous id", filters: half, columns: continuity, request: `{"distinct_id":"` + in + `"}`, want: "failed hash_key_override_error"},
+		{
+			name: "continuity without anonymous id", filters: half, columns: continuity, request: `{"distinct_id":"` + in + `"}`,
+			want: "failed hash_key_override_error",
+		},
 		{name: "continuity cannot matter", filters: `{"groups":[{}]}`, columns: continuity, request: anybody, want: yes0},
 		{name: "continuity at 0 %", filters: `{"groups":[{"rollout_percentage":0}]}`, columns: continuity, request: anybody, want: no0},
 		{
@@ -175,7 +178,10 @@ func TestIdentifiers(t *testing.T) {
 			name: "device in the properties", filters: half, columns: device,
 			request: `{"distinct_id":"` + out + `","person_properties":{"$device_id":"` + in + `"}}`, want: yes0,
 		},
-		{name: "device before continuity", filters: half, columns: device + continuity, request: `{"distinct_id":"` + out + `","device_id":"` + in + `"}`, want: yes0},
+		{
+			name: "device before continuity", filters: half, columns: device + continuity,
+			request: `{"distinct_id":"` + out + `","device_id":"` + in + `"}`, want: yes0,
+		},
 		{name: "no device", filters: `{"groups":[{},{}]}`, columns: device, request: anybody, want: "false out_of_rollout_bound/1"},
 		{
 			name: "no device, but a group", filters: `{"groups":[{},{"aggregation_group_type_index":0}]}`, columns: device,
@@ -209,8 +215,8 @@ func TestGroups(t *testing.T) {
 		},
 		{name: "property of a group there is not", filters: `{"groups":[{"properties":[` + tier + `]}]}`, request: free, want: "false no_condition_match/0"},
 		{
-			name: "absent is not another value", filters: `{"groups":[{"properties":[{"key":"tier","type":"group","group_type_index":0,"operator":"is_not","value":"x"}]}]}`,
-			request: free, want: "true condition_match/0",
+			name: "absent is not another value", request: free, want: "true condition_match/0",
+			filters: `{"groups":[{"properties":[{"key":"tier","type":"group","group_type_index":0,"operator":"is_not","value":"x"}]}]}`,
 		},
 		{
 			name: "no group type at all", filters: `{"groups":[{"properties":[{"key":"tier","type":"group","operator":"is_not_set"}]}]}`, request: free,
@@ -236,7 +242,10 @@ func TestEarlyAccessAndHoldouts(t *testing.T) {
 		{name: "enrolled by text", filters: `{"feature_enrollment":true,"groups":[]}`, request: enrolled(`"TRUE"`), want: "true super_condition_value/0"},
 		{name: "not enrolled", filters: `{"feature_enrollment":true,"groups":[{}]}`, request: enrolled(`"no"`), want: "false super_condition_value/0"},
 		{name: "perhaps enrolled", filters: `{"feature_enrollment":true,"groups":[{}]}`, request: anybody, want: "failed database_unavailable"},
-		{name: "newer form counts", filters: `{"feature_enrollment":true,` + super + `,"groups":[]}`, request: enrolled(`true`), want: "true super_condition_value/0"},
+		{
+			name: "newer form counts", filters: `{"feature_enrollment":true,` + super + `,"groups":[]}`, request: enrolled(`true`),
+			want: "true super_condition_value/0",
+		},
 		{name: "older form, enrolled", filters: `{` + super + `,"groups":[]}`, request: enrolled(`true`), want: "true super_condition_value/0"},
 		{name: "older form, not enrolled", filters: `{` + super + `,"groups":[{}]}`, request: enrolled(`false`), want: "false super_condition_value/0"},
 		{name: "older form, perhaps", filters: `{` + super + `,"groups":[{}]}`, request: anybody, want: "failed database_unavailable"},

@@ -33,6 +33,10 @@ func (d draw) value() string {
 	return d.of("value", `"a"`, `"b"`, `1`, `2.5`, `true`, `false`, `null`, `["a","b"]`, `["true"]`, `[]`, `"2024-05-01"`, `"-7d"`, `"1.2.3"`, `[1,3]`, `{"a":1}`)
 }
 
+func (d draw) number(label string, low, high int) int {
+	return rapid.IntRange(low, high).Draw(d.T, label)
+}
+
 func (d draw) key() string {
 	return d.of("key", "k1", "k2", "k3", "distinct_id")
 }
@@ -41,11 +45,12 @@ func (d draw) filter(cohorts int) string {
 	operators := sortedKeys(operatorNames)
 	switch kind := d.of("type", "person", "person", "person", "group", "cohort", "flag", "person_metadata"); kind {
 	case "cohort":
-		return fmt.Sprintf(`{"key":"id","type":"cohort","value":%d,"operator":%s}`, rapid.IntRange(1, max(cohorts, 1)+1).Draw(d.T, "cohort"), d.of("op", `"in"`, `"not_in"`))
+		return fmt.Sprintf(`{"key":"id","type":"cohort","value":%d,"operator":%s}`, d.number("cohort", 1, max(cohorts, 1)+1), d.of("op", `"in"`, `"not_in"`))
 	case "flag":
-		return fmt.Sprintf(`{"key":"%d","type":"flag","operator":"flag_evaluates_to","value":%s}`, rapid.IntRange(1, 6).Draw(d.T, "flag"), d.of("v", `true`, `false`, `"x"`))
+		return fmt.Sprintf(`{"key":"%d","type":"flag","operator":"flag_evaluates_to","value":%s}`, d.number("flag", 1, 6), d.of("v", `true`, `false`, `"x"`))
 	case "group":
-		return fmt.Sprintf(`{"key":%q,"type":"group","group_type_index":%d,"operator":%q,"value":%s}`, d.key(), rapid.IntRange(0, 2).Draw(d.T, "index"), d.of("op", operators...), d.value())
+		return fmt.Sprintf(`{"key":%q,"type":"group","group_type_index":%d,"operator":%q,"value":%s}`, d.key(), d.number("index", 0, 2),
+			d.of("op", operators...), d.value())
 	default:
 		return fmt.Sprintf(`{"key":%q,"type":%q,"operator":%q,"value":%s}`, d.key(), kind, d.of("op", operators...), d.value())
 	}

@@ -23,6 +23,7 @@ type Scratch struct {
 
 	text []byte // derived texts of properties live here until the next evaluation
 	key  []byte // what is hashed
+	sha1 hasher
 }
 
 // maxKeptText is how much memory for derived texts survives an evaluation.
