@@ -40,7 +40,7 @@
 //
 // # Failures
 //
-// An error of Redis costs one line when it begins and one when it ends; in between the follower tries again, at most every 750 ms. Every step has a
+// An error of Redis costs one line when it begins and one when it ends; in between the follower tries again, every 300 ms or sooner. Every step has a
 // deadline, so that a connection that died in silence is noticed within two seconds. A team whose records are not readable is served as it was, and no
 // absence is certain until it is readable again. The snapshot file is written beside and renamed; one that is damaged, foreign or of a newer format is
 // reported and ignored.

@@ -90,6 +90,25 @@ func TestFileIsBehind(t *testing.T) {
 	}
 }
 
+// A file written while the cache was being rebuilt holds teams that the cache did not have: the next process finds out that some of them are gone.
+func TestFileOfHalfACache(t *testing.T) {
+	t.Parallel()
+	b := setup(t, withFile(filepath.Join(t.TempDir(), "snapshot")))
+	b.w.fill("one", definition{id: 1, mark: "a"}, definition{id: 2, mark: "b"})
+	b.start(t)
+	b.wants(t, 3*time.Second, map[string]string{"phc_1": "a", "phc_2": "b"})
+	b.w.client.FlushDB(t.Context())
+	b.w.tokens = map[int64]string{}
+	b.w.lead("two")
+	b.w.put(definition{id: 1, mark: "a2"})
+	b.wants(t, 3*time.Second, map[string]string{"phc_1": "a2", "phc_2": "b"})
+	b.stop()
+	b.w.set(flagcache.MetaComplete, "1")
+	b.w.beat()
+	c := b.again(t, nil)
+	c.wants(t, 3*time.Second, map[string]string{"phc_1": "a2", "phc_2": "absent"})
+}
+
 // The file is written while decide runs, too, not only when it is asked to stop.
 func TestFileWrittenInTurn(t *testing.T) {
 	t.Parallel()

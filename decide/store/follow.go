@@ -51,7 +51,7 @@ type follower struct {
 
 // run follows until the context ends.
 func (f *follower) run(ctx context.Context) {
-	retry := backoff.Backoff{Min: 50 * time.Millisecond, Max: 750 * time.Millisecond}
+	retry := backoff.Backoff{Min: 50 * time.Millisecond, Max: 300 * time.Millisecond}
 	for ctx.Err() == nil {
 		err := f.step(ctx)
 		switch {

@@ -1,10 +1,13 @@
 package store
 
 import (
+	"context"
 	"fmt"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 
 	"github.com/everflag/everflag/decide"
 	"github.com/everflag/everflag/internal/flagcache"
@@ -53,6 +56,10 @@ func TestReadersNeverSeeHalfAChange(t *testing.T) {
 		last = fmt.Sprintf("v%d", n)
 		teams := []definition{{id: 1, token: x, mark: last, flags: 1 + n%5}, {id: 2, token: y, mark: last, flags: 1 + n%5}}
 		b.w.put(teams...)
+		if n%20 == 7 {
+			// The reader finds a gap and reads all teams while they go on changing.
+			b.w.client.XTrimMaxLen(t.Context(), b.w.keys.Changes, 0)
+		}
 	}
 	b.wants(t, 3*time.Second, map[string]string{"phc_x": last, "phc_y": last})
 	close(done)
@@ -96,6 +103,48 @@ func TestEntangledTeams(t *testing.T) {
 	f.publish(d)
 	if err := b.has(map[string]string{"phc_1": "a3", "phc_new": "b3"}); err != nil {
 		t.Error(err)
+	}
+}
+
+// Tokens swap between the comparison of versions and the read of what differs, which takes no transaction.
+func TestTokensSwapWhileAllIsRead(t *testing.T) {
+	t.Parallel()
+	b := setup(t, nil)
+	b.w.fill("one", definition{id: 1, mark: "a"}, definition{id: 2, mark: "b"}, definition{id: 3, mark: "c"})
+	f := &follower{Store: b.Store, keys: flagcache.NewKeys(b.cfg.Prefix), client: b.cfg.Client, torn: make(map[int64]struct{})}
+	if err := f.look(t.Context(), ""); err != nil {
+		t.Fatal(err)
+	}
+	b.w.put(definition{id: 1, mark: "a2"})
+	b.w.put(definition{id: 3, mark: "c2"})
+	f.client.AddHook(&beforeBulk{meta: b.w.keys.Meta, do: func() {
+		b.w.put(definition{id: 1, token: "phc_2", mark: "a3"}, definition{id: 2, token: "phc_1", mark: "b3"}, definition{id: 3, token: "phc_new", mark: "c3"},
+			definition{id: 4, token: "phc_3", mark: "d3"})
+	}})
+	if err := f.look(t.Context(), reasonGap); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.has(map[string]string{"phc_1": "b3", "phc_2": "a3", "phc_3": "d3", "phc_new": "c3"}); err != nil {
+		t.Error(err)
+	}
+}
+
+// beforeBulk does something once, before the first pipeline that begins with the hash of a team.
+type beforeBulk struct {
+	meta string
+	do   func()
+	done bool
+}
+
+func (h *beforeBulk) DialHook(next redis.DialHook) redis.DialHook          { return next }
+func (h *beforeBulk) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return next }
+func (h *beforeBulk) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, commands []redis.Cmder) error {
+		if args := commands[0].Args(); !h.done && len(args) == 2 && args[0] == "hgetall" && args[1] != h.meta {
+			h.done = true
+			h.do()
+		}
+		return next(ctx, commands)
 	}
 }
 
