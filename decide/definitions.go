@@ -94,6 +94,7 @@ func (h *Handler) sendFeed(x *exchange, token, version string) *apiError {
 	if e != nil {
 		return e
 	}
+	x.setVersion(f.version) // it may have changed since the keys were checked
 	x.header["Cache-Control"] = []string{"private, must-revalidate"}
 	x.header["Etag"] = []string{`W/"` + f.etag + `"`}
 	x.header["Vary"] = []string{"Origin, Accept-Encoding, Authorization"}

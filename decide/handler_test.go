@@ -2,8 +2,10 @@ package decide
 
 import (
 	"fmt"
+	"maps"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -370,6 +372,36 @@ func TestMobileConversations(t *testing.T) {
 		values, _ := old["featureFlags"].(map[string]any)
 		if _, payloads := old["featureFlagPayloads"].(map[string]any); !payloads || values["pro-only"] != true || old["supportedCompression"] == nil {
 			t.Errorf("%s, /decide: got %v", agent, old)
+		}
+	}
+}
+
+// What the request asks to see: survey flags, keys, contexts, the runtime named or detected.
+func TestSelection(t *testing.T) {
+	team := newTeam(t, "phc_test", "", everyone("all"), everyone("survey-targeting-1"), everyone("server")+`,"evaluation_runtime":"server"`,
+		everyone("client")+`,"evaluation_runtime":"client"`, everyone("checkout"))
+	team.Contexts = []flagcache.Record{{Key: "c1", JSON: []byte(`{"id":"c1","name":"checkout","team_id":1}`)}}
+	team.FlagContexts = []flagcache.Record{{Key: "f1", JSON: []byte(`{"id":"f1","feature_flag_id":5,"evaluation_context_id":"c1"}`)}}
+	source := newFakeSource(0)
+	source.put("phc_test", team)
+	h, _ := newHandler(t, Config{}, source)
+	for _, c := range []struct{ query, members, agent, want string }{
+		{"", "", "", "all checkout survey-targeting-1"},
+		{"", "", "posthog-go/1.5.2", "all checkout server survey-targeting-1"},
+		{"", "", "Mozilla/5.0", "all checkout client survey-targeting-1"},
+		{"", `,"evaluation_runtime":"all"`, "", "all checkout client server survey-targeting-1"},
+		{"", `,"evaluation_runtime":"client"`, "posthog-go/1.5.2", "all checkout client survey-targeting-1"},
+		{"", `,"evaluation_runtime":"unheard-of"`, "posthog-go/1.5.2", "all checkout server survey-targeting-1"},
+		{"", `,"flag_keys":["all","nothing"]`, "", "all"},
+		{"", `,"flag_keys_to_evaluate":["checkout"]`, "", "checkout"},
+		{"", `,"evaluation_contexts":["Checkout"]`, "", "all checkout survey-targeting-1"},
+		{"", `,"evaluation_environments":["other"]`, "", "all survey-targeting-1"},
+		{"&only_evaluate_survey_feature_flags=true", "", "", "survey-targeting-1"},
+	} {
+		got := jsonOf(t, call(h, "POST", "/flags/?v=2"+c.query, `{"token":"phc_test","distinct_id":"u"`+c.members+`}`, "User-Agent", c.agent))
+		keys := slices.Sorted(maps.Keys(got["flags"].(map[string]any)))
+		if text := strings.Join(keys, " "); text != c.want {
+			t.Errorf("%s %s %s: got %s, want %s", c.query, c.members, c.agent, text, c.want)
 		}
 	}
 }
