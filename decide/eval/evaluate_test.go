@@ -1,7 +1,6 @@
 package eval
 
 import (
-	"fmt"
 	"strings"
 	"testing"
 
@@ -378,21 +377,4 @@ func TestSharedFlags(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}
-}
-
-func ExampleProgram_Evaluate() {
-	team := teamOf(flagOf(1, "new-checkout", `{"groups":[{"properties":[{"key":"plan","type":"person","value":"pro"}]}]}`))
-	program := Compile(team, Options{})
-	var scratch Scratch
-	for _, plan := range []string{"pro", "free"} {
-		in := Input{DistinctID: "user-1", Person: []Property{{Key: "plan", Value: Value{Kind: String, Text: plan}}}, Now: testNow}
-		fmt.Println(string(program.Evaluate(&in, &scratch).AppendFeatureFlags(nil)))
-	}
-	nobody := Input{DistinctID: "user-1", Now: testNow} // the plan may be in PostHog's database
-	decision := program.Evaluate(&nobody, &scratch)
-	fmt.Println(string(decision.AppendFeatureFlags(nil)), decision.Errors)
-	// Output:
-	// {"new-checkout":true}
-	// {"new-checkout":false}
-	// {} true
 }

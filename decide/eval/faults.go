@@ -9,6 +9,7 @@ const (
 	faultMembership       // a static or behavioural cohort
 	faultHashKey          // the stored hash key of a person
 	faultGroups           // a group type without name
+	faultPattern          // a regular expression that cannot be run here
 	faultDependency       // another flag that failed
 	faultDefinition       // the flag's own document
 	faultCohortMissing
@@ -23,6 +24,7 @@ var faultTexts = [...]struct{ code, description string }{
 	faultMembership:    {"database_unavailable", "Needs a cohort membership that is not computed from properties"},
 	faultHashKey:       {"hash_key_override_error", "Needs the hash key override of the person"},
 	faultGroups:        {"group_mapping_retry", "Needs the name of a group type"},
+	faultPattern:       {"regex_not_supported", "Needs a regular expression with set operations in a class"},
 	faultDependency:    {"dependency_failed", "Needs a flag that failed"},
 	faultDefinition:    {"data_parsing_error", "The flag's definition cannot be read"},
 	faultCohortMissing: {"dependency_not_found_cohort", "Needs a cohort that does not exist"},

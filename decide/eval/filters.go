@@ -129,7 +129,15 @@ func (c *compiler) personFilter(f *filter, kind string, value *node) {
 		key = metadataPrefix + key
 	}
 	f.source, f.slot = ofPerson, c.personSlot(key)
-	f.matcher, _ = c.compileMatcher(orExact(f.text.operator), value) // the operator is known to exist
+	c.matchBy(f, value)
+}
+
+// matchBy compiles the filter's operator, which is known to exist.
+func (c *compiler) matchBy(f *filter, value *node) {
+	f.matcher, _ = c.compileMatcher(orExact(f.text.operator), value)
+	if f.matcher.foreign {
+		f.source, f.fault = ofUnknown, faultPattern
+	}
 }
 
 func (c *compiler) groupFilter(f *filter, group int32, value *node) {
@@ -137,7 +145,7 @@ func (c *compiler) groupFilter(f *filter, group int32, value *node) {
 	if group >= 0 {
 		f.slot = c.groupSlot(group, f.text.key)
 	}
-	f.matcher, _ = c.compileMatcher(orExact(f.text.operator), value)
+	c.matchBy(f, value)
 }
 
 func orExact(operator string) string {

@@ -60,6 +60,7 @@ type matcher struct {
 	op        operator
 	not       bool
 	valueless bool // the filter has no value: matches nothing
+	foreign   bool // the filter has a pattern that cannot be run here
 	invalid   bool // the filter's value means nothing to the operator: a property that is there does not match
 	boolean   bool // opExact compares truth instead of text
 	truthy    bool // the truth it wants
@@ -106,8 +107,9 @@ func (c *compiler) compileMatcher(name string, value *node) (m *matcher, ok bool
 	case opPrefix, opSuffix:
 		m.texts = texts(value, lowerASCII, false)
 	case opRegex:
-		m.pattern, ok = compilePattern(strings.Clone(nodeText(value)), c.regexTimeout)
-		m.invalid = !ok
+		text := strings.Clone(nodeText(value))
+		m.pattern, ok = compilePattern(text, c.regexTimeout)
+		m.invalid, m.foreign = !ok, setOperations(text)
 	case opGreater, opGreaterEqual, opLess, opLessEqual:
 		m.low, ok = parseFloat(nodeText(value))
 		m.invalid = !ok

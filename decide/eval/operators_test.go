@@ -145,6 +145,12 @@ func TestRegex(t *testing.T) { // S28
 		{"regex", `^(a+)+\1$`, `"` + strings.Repeat("a", 40) + `!"`, no},
 		{"not_regex", `^(a+)+\1$`, `"` + strings.Repeat("a", 40) + `!"`, no}, // the limit is an error: no match
 		{"regex", strings.Repeat("a", maxPattern+1), `"a"`, no},
+		{"regex", `^[a-z&&[^b]]$`, `"b"`, unknown}, // means something else to the engines here
+		{"not_regex", `[a--b]`, `"b"`, unknown},
+		{"regex", `[^[]`, `"b"`, unknown},
+		{"regex", `[[:alpha:]\[&-]`, `"["`, yes},
+		{"regex", `[^]a]&&--`, `"b&&--"`, yes},
+		{"regex", `[`, `"["`, no},
 	} {
 		if got := matchOf(t, &flagcache.Team{}, c.operator, string(appendQuoted(nil, c.pattern)), c.given); got != c.want {
 			t.Errorf("%s %s with %s = %v, want %v", c.operator, c.pattern, c.given, got, c.want)

@@ -84,6 +84,36 @@ func usesClasses(text string) bool {
 	return false
 }
 
+// setOperations says whether a class of the pattern contains a class or an operator on classes. PostHog's engine knows both; to the ones here they are
+// other characters of the class.
+func setOperations(text string) bool {
+	start := -1 // of the class that i is in
+	for i := 0; i < len(text); i++ {
+		rest := text[i:]
+		switch {
+		case text[i] == '\\':
+			i++
+		case start < 0 && text[i] == '[':
+			start = i + 1
+			if strings.HasPrefix(text[start:], "^") {
+				start++
+			}
+			i = start - 1
+			if strings.HasPrefix(text[start:], "]") { // a bracket at the start is a character
+				i = start
+			}
+		case start < 0:
+		case text[i] == ']':
+			start = -1
+		case strings.HasPrefix(rest, "[:") && strings.Contains(rest, ":]"):
+			i += strings.Index(rest, ":]") + 1
+		case text[i] == '[', strings.HasPrefix(rest, "&&"), strings.HasPrefix(rest, "--"), strings.HasPrefix(rest, "~~"):
+			return true
+		}
+	}
+	return false
+}
+
 // plainText says whether those classes mean the same for every character of the text. A vertical tab is white space only to PostHog's engine.
 func plainText(text string) bool {
 	for i := range len(text) {
