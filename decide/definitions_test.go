@@ -60,6 +60,21 @@ func TestDefinitionsCredentials(t *testing.T) {
 	}
 }
 
+// A rotated secret key opens nothing from the version on that rotates it; the configuration follows, too.
+func TestRotatedSecret(t *testing.T) {
+	h, source := definitionsHandler(t, Config{}, secretTeam(t, everyone("on")))
+	before := getDefinitions(h, "", "phs_test").Code
+	rotated := newTeam(t, "phc_test", fmt.Sprintf(`"secret_api_token":%q,"heatmaps_opt_in":true`, digestOf("phs_new")), everyone("on"))
+	rotated.Version = "0000000000000001:0000000000000ABD"
+	source.put("phc_test", rotated)
+	if old, renewed := getDefinitions(h, "", "phs_test").Code, getDefinitions(h, "", "phs_new").Code; before != 200 || old != 401 || renewed != 200 {
+		t.Errorf("old key got %d and then %d, new key %d", before, old, renewed)
+	}
+	if got := jsonOf(t, call(h, "GET", "/array/phc_test/config", "")); got["heatmaps"] != true {
+		t.Errorf("config: got %v", got)
+	}
+}
+
 // The 2023 schema has no secret keys: a file does.
 func TestDefinitionKeysFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "keys")
