@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"runtime/debug"
 	"slices"
 	"time"
 
@@ -53,7 +54,7 @@ type follower struct {
 func (f *follower) run(ctx context.Context) {
 	retry := backoff.Backoff{Min: 50 * time.Millisecond, Max: 300 * time.Millisecond}
 	for ctx.Err() == nil {
-		err := f.step(ctx)
+		err := contained(func() error { return f.step(ctx) })
 		switch {
 		case err == nil:
 			f.works()
@@ -70,6 +71,16 @@ func (f *follower) run(ctx context.Context) {
 			}
 		}
 	}
+}
+
+// contained turns a panic into an error: no definition, however odd, may end the process, which would only meet it again at its next start.
+func contained(do func() error) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("panic: %v\n%s", r, debug.Stack())
+		}
+	}()
+	return do()
 }
 
 // step polls when it is time to, and reads the stream until the next poll.

@@ -180,7 +180,7 @@ func (f *follower) fetch(ctx context.Context, d *draft, ids []int64) (missing []
 			}
 			continue
 		}
-		group.Go(get)
+		group.Go(func() error { return contained(get) })
 	}
 	err = group.Wait()
 	return missing, err

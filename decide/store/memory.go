@@ -1,6 +1,10 @@
 package store
 
-import "slices"
+import (
+	"slices"
+
+	"github.com/everflag/everflag/internal/flagcache"
+)
 
 // view is all teams at one position. It is immutable but for the programs inside its teams; a request takes one view and stays with it.
 type view struct {
@@ -24,6 +28,30 @@ func (v *view) siblings(t *team) []*team {
 	}
 	all, _ := v.projects.get(t.project)
 	return slices.DeleteFunc(slices.Clone(all), func(s *team) bool { return s.id == t.id })
+}
+
+// siblingRecords returns the records of the other teams of the team's project.
+func (v *view) siblingRecords(t *team) ([]*flagcache.Team, error) {
+	var all []*flagcache.Team
+	for _, s := range v.siblings(t) {
+		records, err := s.records()
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, records)
+	}
+	return all, nil
+}
+
+// newest returns the newest version among a team and its siblings: a change of any of them changes what the team is answered with.
+func newest(t *team, siblings []*team) version {
+	v := t.version
+	for _, s := range siblings {
+		if s.version.newer(v) {
+			v = s.version
+		}
+	}
+	return v
 }
 
 // draft is a change to a view: teams that replace those of the same id, nil for those that go. Tokens follow from the teams, never the other way round,

@@ -55,8 +55,8 @@ func (v version) String() string {
 	return flagcache.Version(v.epoch, v.lsn)
 }
 
-// newer is for one question only, whether a cache that is not known to be whole may replace what is served: see doc.go. Everything else compares
-// versions for equality.
+// newer is for what is served from a cache that is not known to be whole (see doc.go), and for the version that stands for several teams. Everything else
+// compares versions for equality.
 func (v version) newer(than version) bool {
 	return v.epoch > than.epoch || v.epoch == than.epoch && v.lsn > than.lsn
 }

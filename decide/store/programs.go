@@ -2,7 +2,6 @@ package store
 
 import (
 	"cmp"
-	"fmt"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -10,7 +9,6 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/everflag/everflag/decide/eval"
-	"github.com/everflag/everflag/internal/flagcache"
 )
 
 // slot is where a team keeps its program, if it has one.
@@ -60,18 +58,12 @@ func (p *programs) compile(v *view, t *team) (*eval.Program, error) {
 	if err != nil {
 		return nil, err
 	}
+	siblings, err := v.siblingRecords(t)
+	if err != nil {
+		return nil, err
+	}
 	p.store.metrics.compiles.Inc()
-	if !p.store.cfg.SharedByProject {
-		return eval.Compile(records, p.store.cfg.Eval), nil
-	}
-	var siblings []*flagcache.Team
-	for _, s := range v.siblings(t) {
-		sibling, err := s.records()
-		if err != nil {
-			return nil, err
-		}
-		siblings = append(siblings, sibling)
-	}
+	records.Version = newest(t, v.siblings(t)).String()
 	return eval.CompileShared(records, siblings, p.store.cfg.Eval), nil
 }
 
@@ -83,24 +75,16 @@ func (p *programs) prepare(next *view, d *draft) {
 			continue
 		}
 		t.program.used.Store(old.program.used.Load())
-		program, err := p.compileSafely(next, t)
+		err := contained(func() (err error) {
+			program, err := p.compile(next, t)
+			t.program.program.Store(program)
+			return err
+		})
 		if err != nil {
 			// The team is served all the same: the next request compiles it and reports what it finds.
 			p.store.log.Warn("compiling a changed team ahead of its requests did not work", zap.Int64("team_id", id), zap.Error(err))
-			continue
 		}
-		t.program.program.Store(program)
 	}
-}
-
-// compileSafely contains a panic of the compiler: a request that panics is contained by its handler, but here it would end the process.
-func (p *programs) compileSafely(v *view, t *team) (program *eval.Program, err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			err = fmt.Errorf("compiling team %d: panic: %v", t.id, r)
-		}
-	}()
-	return p.compile(v, t)
 }
 
 // replaced moves the account from the teams that the draft replaced to those that took their place. It runs after the view is served.

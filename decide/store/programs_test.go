@@ -154,20 +154,31 @@ func TestSharedByProject(t *testing.T) {
 		before[token], _ = b.Program(token)
 	}
 	b.w.put(definition{id: 2, project: 7, mark: "b", flags: 2})
-	b.wants(t, 3*time.Second, map[string]string{"phc_2": "b", "phc_1": "a"})
+	b.wants(t, 3*time.Second, map[string]string{"phc_3": "a"})
+	testenv.Eventually(t, 3*time.Second, func() error {
+		if two, _ := b.view.Load().teams.get(2); two.flags != 2 {
+			return fmt.Errorf("team 2 has %d flags", two.flags)
+		}
+		return nil
+	})
+	records, _ := b.Records("phc_1")
+	program, _ := b.Program("phc_1")
+	if want := fmt.Sprintf("%016d:%016X", b.w.epoch, b.w.lsn); len(records.Flags) != 3 || records.Version != want || program.Version() != want {
+		t.Errorf("%d flags, versions %s and %s; want 3 flags, version %s", len(records.Flags), records.Version, program.Version(), want)
+	}
 	for token, renewed := range map[string]bool{"phc_1": true, "phc_2": true, "phc_3": false, "phc_4": false} {
 		if after, _ := b.Program(token); (any(after) != before[token]) != renewed {
 			t.Errorf("%s: renewed %t, want %t", token, !renewed, renewed)
 		}
 	}
 	// Team 2 moves to the other project, then goes.
-	b.w.put(definition{id: 2, project: 8, mark: "c"})
-	b.wants(t, 3*time.Second, map[string]string{"phc_2": "c"})
+	b.w.put(definition{id: 2, token: "phc_2b", project: 8, mark: "a"})
+	b.wants(t, 3*time.Second, map[string]string{"phc_2b": "a"})
 	if got := fmt.Sprint(siblings(1), siblings(3)); got != "[] [2]" {
 		t.Errorf("siblings: %s", got)
 	}
 	b.w.remove(2)
-	b.wants(t, 3*time.Second, map[string]string{"phc_2": "absent", "phc_3": "a"})
+	b.wants(t, 3*time.Second, map[string]string{"phc_2b": "absent", "phc_3": "a"})
 	if got := fmt.Sprint(siblings(1), siblings(3)); got != "[] []" {
 		t.Errorf("siblings: %s", got)
 	}

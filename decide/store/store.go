@@ -3,6 +3,7 @@ package store
 import (
 	"cmp"
 	"context"
+	"errors"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -122,17 +123,27 @@ func (s *Store) Program(token string) (*eval.Program, decide.Lookup) {
 	return program, decide.Found
 }
 
-// Records returns the records of the team with the token.
+// Records returns the records of the team with the token; where flags are shared by project, with the flags of its siblings and what belongs to them.
 func (s *Store) Records(token string) (*flagcache.Team, decide.Lookup) {
-	_, t, lookup := s.find(token)
+	v, t, lookup := s.find(token)
 	if t == nil {
 		return nil, lookup
 	}
 	records, err := t.records()
-	if err != nil {
+	siblings, errSiblings := v.siblingRecords(t)
+	if err := errors.Join(err, errSiblings); err != nil {
 		s.unusable(t, err)
 		return nil, decide.Unavailable
 	}
+	for _, sibling := range siblings {
+		records.Flags = append(records.Flags, sibling.Flags...)
+		records.Cohorts = append(records.Cohorts, sibling.Cohorts...)
+		records.GroupTypes = append(records.GroupTypes, sibling.GroupTypes...)
+		records.Contexts = append(records.Contexts, sibling.Contexts...)
+		records.FlagContexts = append(records.FlagContexts, sibling.FlagContexts...)
+		records.Experiments = append(records.Experiments, sibling.Experiments...)
+	}
+	records.Version = newest(t, v.siblings(t)).String()
 	return records, decide.Found
 }
 

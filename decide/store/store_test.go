@@ -147,3 +147,16 @@ func TestLoadAndFollow(t *testing.T) {
 		t.Errorf("Status = %+v", s)
 	}
 }
+
+// A panic while definitions are taken in is an error like others: what is served stays.
+func TestContained(t *testing.T) {
+	t.Parallel()
+	var d *draft
+	err := contained(func() error { d.teams[1] = nil; return nil })
+	if err == nil || !strings.Contains(err.Error(), "panic: runtime error") {
+		t.Errorf("contained = %v", err)
+	}
+	if err := contained(func() error { return errMoved }); !errors.Is(err, errMoved) {
+		t.Errorf("contained = %v, want what the function returned", err)
+	}
+}

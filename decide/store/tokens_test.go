@@ -2,7 +2,9 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -11,6 +13,7 @@ import (
 
 	"github.com/everflag/everflag/decide"
 	"github.com/everflag/everflag/internal/flagcache"
+	"github.com/everflag/everflag/internal/testenv"
 )
 
 // G2, S45: readers run while teams are replaced and swap their tokens, and never see half of a change: neither a team with records of two versions nor
@@ -192,4 +195,27 @@ func TestReadOnlyUser(t *testing.T) { // S6
 	if s := b.Status(); s.Error != "" {
 		t.Errorf("Status = %+v", s)
 	}
+}
+
+// A Cluster behaves as one Redis: all keys share a slot.
+func TestCluster(t *testing.T) { // S52
+	t.Parallel()
+	own := testenv.RedisServer(t, testenv.RedisOptions{Conf: map[string]string{"cluster-enabled": "yes"}})
+	client := own.Client(t)
+	if err := client.Do(t.Context(), "CLUSTER", "ADDSLOTSRANGE", 0, 16383).Err(); err != nil {
+		t.Fatal(err)
+	}
+	testenv.Eventually(t, 10*time.Second, func() error {
+		info, err := client.ClusterInfo(t.Context()).Result()
+		if err == nil && !strings.Contains(info, "cluster_state:ok") {
+			err = errors.New(info)
+		}
+		return err
+	})
+	b := setupAt(t, client, "redis+cluster://"+own.Addr, "test", nil)
+	b.w.fill("one", definition{id: 1, mark: "a"}, definition{id: 2, mark: "b"})
+	b.start(t)
+	b.wants(t, 3*time.Second, map[string]string{"phc_1": "a", "phc_2": "b", "phc_9": "absent"})
+	b.w.put(definition{id: 1, token: "phc_2", mark: "a2"}, definition{id: 2, token: "phc_1", mark: "b2"})
+	b.wants(t, time.Second, map[string]string{"phc_1": "b2", "phc_2": "a2"})
 }
