@@ -20,8 +20,8 @@ type bucket struct {
 func (b *bucket) identify() {
 	b.person, b.personKnown = b.in.DistinctID, true
 	switch f := b.flag; {
-	case f.byDevice && b.s.person != "":
-		b.person = b.s.person
+	case f.byDevice && b.s.device != "":
+		b.person = b.s.device
 	case f.continuity && b.in.AnonDistinctID != "":
 		b.person, b.deviceNeeded = b.in.AnonDistinctID, f.byDevice
 	default:

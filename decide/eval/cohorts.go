@@ -141,8 +141,8 @@ func (b cohortBuilder) tree(n *node) (cohortNode, error) {
 	return cohortNode{}, unreadable("node type %q", kind.Text)
 }
 
-func (b cohortBuilder) list(items []node, any bool) (cohortNode, error) {
-	inner := cohortNode{any: any, kids: make([]cohortNode, 0, len(items))}
+func (b cohortBuilder) list(items []node, one bool) (cohortNode, error) {
+	inner := cohortNode{any: one, kids: make([]cohortNode, 0, len(items))}
 	for i := range items {
 		kid, err := b.tree(&items[i])
 		if err != nil {

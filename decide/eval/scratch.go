@@ -19,7 +19,7 @@ type Scratch struct {
 	done       int
 	values     []*Answer // by place of the flag; nil = failed
 	wanted     []want
-	person     string // device id in force, see identity
+	device     string // the device id of the request, "" = none
 
 	text []byte // derived texts of properties live here until the next evaluation
 	key  []byte // what is hashed
@@ -64,7 +64,7 @@ func (s *Scratch) get(i int32) *slot {
 	return nil
 }
 
-// textOf is the text that the property is compared by.
+// text is the text that the property is compared by.
 func (p *slot) text() string {
 	if p.derived&hasPlain == 0 {
 		p.derived |= hasPlain
@@ -180,10 +180,10 @@ func (s *Scratch) loadPerson(p *Program, in *Input) {
 			s.set(d.to, from.value)
 		}
 	}
-	s.person = in.DeviceID
-	if s.person == "" && p.device >= 0 {
+	s.device = in.DeviceID
+	if s.device == "" && p.device >= 0 {
 		if id := s.get(p.device); id != nil && id.value.Kind == String {
-			s.person = id.value.Text
+			s.device = id.value.Text
 		}
 	}
 }
