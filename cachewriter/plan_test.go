@@ -140,13 +140,9 @@ func modelIndex(t *testing.T, m *model) (*index, map[row][]byte) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for i, r := range c.rows {
-			x.put(r, c.team, c.parents[i])
-			for _, f := range c.fields {
-				if f.name == flagcache.Field(r.entity, r.key) {
-					cache[r] = f.record
-				}
-			}
+		for i, f := range c.fields {
+			x.put(f.row, c.team, c.parents[i])
+			cache[f.row] = f.record
 		}
 		x.setToken(c.team, c.token)
 	}
@@ -161,7 +157,7 @@ func (p *plan) String() string {
 			fmt.Fprintf(&text, "team %d remove %s\n", ops.team, name)
 		}
 		for _, f := range ops.sets {
-			fmt.Fprintf(&text, "team %d set %s %s\n", ops.team, f.name, shorten(string(f.record)))
+			fmt.Fprintf(&text, "team %d set %s %s\n", ops.team, flagcache.Field(f.row.entity, f.row.key), shorten(string(f.record)))
 		}
 	}
 	for _, op := range p.tokens {

@@ -80,22 +80,20 @@ func (r *reconciliation) replace(ctx context.Context, group []*comparison) error
 	}
 	var teams []*teamOps
 	var tokens []tokenOp
-	size := 0
 	for _, c := range group {
 		r.result.Teams++
 		r.result.Rows += len(c.fields)
 		delete(r.cached.teams, c.team)
-		for i, child := range c.rows {
-			r.index.put(child, c.team, c.parents[i])
+		for i := range c.fields {
+			r.index.put(c.fields[i].row, c.team, c.parents[i])
 		}
 		r.index.setToken(c.team, c.token)
 		tokens = append(tokens, r.tokens(c)...)
 		if ops := c.difference(r.w.epoch, r.copy.At); ops != nil {
 			teams = append(teams, ops)
-			size += c.size
 		}
 	}
-	written, err := r.write(ctx, teams, tokens, size)
+	written, err := r.write(ctx, teams, tokens)
 	r.result.TeamsWritten += written
 	return err
 }
@@ -123,7 +121,7 @@ func (r *reconciliation) removeGone(ctx context.Context) error {
 		for i, team := range gone {
 			teams[i] = &teamOps{team: team, mode: modeGone}
 		}
-		written, err := r.write(ctx, teams, nil, 0)
+		written, err := r.write(ctx, teams, nil)
 		r.result.TeamsGone += written
 		if err != nil {
 			return err
@@ -134,7 +132,7 @@ func (r *reconciliation) removeGone(ctx context.Context) error {
 		for i, token := range left {
 			tokens[i] = tokenOp{token, r.cached.tokens[token], true}
 		}
-		if _, err := r.write(ctx, nil, tokens, 0); err != nil {
+		if _, err := r.write(ctx, nil, tokens); err != nil {
 			return err
 		}
 	}
@@ -142,17 +140,17 @@ func (r *reconciliation) removeGone(ctx context.Context) error {
 }
 
 // write runs one step of the reconcile and returns how many teams it wrote.
-func (r *reconciliation) write(ctx context.Context, teams []*teamOps, tokens []tokenOp, size int) (int, error) {
+func (r *reconciliation) write(ctx context.Context, teams []*teamOps, tokens []tokenOp) (int, error) {
 	if len(teams)+len(tokens) == 0 {
 		return 0, nil
 	}
 	w := r.w
 	w.replacing = true // also if the reply is lost: the step may be done
 	version := flagcache.Version(w.epoch, uint64(r.copy.At))
-	keys, payload := w.payload(teams, tokens, size)
-	reply, err := w.call(ctx, "reconciling", applyScript, keys, []any{
-		w.owner, w.epoch, lsnText(w.checkpoint), lsnText(w.checkpoint), "", version, "", version, flagcache.SchemaVersion, payload,
-	})
+	keys, args := w.operations([]any{
+		w.owner, w.epoch, lsnText(w.checkpoint), lsnText(w.checkpoint), "", version, "", version, flagcache.SchemaVersion,
+	}, teams, tokens)
+	reply, err := w.call(ctx, "reconciling", applyScript, keys, args)
 	if err != nil {
 		return 0, err
 	}
@@ -181,11 +179,10 @@ func (r *reconciliation) finish(ctx context.Context) error {
 // comparison is one team in the copy, next to what the cache has of it.
 type comparison struct {
 	team    int64
-	rows    []row
-	parents []row   // of the rows, by position
-	fields  []field // by name
+	fields  []field
+	parents []row // of the fields, by position
 	token   string
-	size    int
+	size    int // of the records
 
 	stored        map[string]string // the team's hash
 	listedVersion string            // in the hash of versions
@@ -193,15 +190,17 @@ type comparison struct {
 
 // newComparison encodes a team of the copy.
 func newComparison(t change.TeamRows) (*comparison, error) {
-	c := &comparison{team: t.Team, rows: make([]row, len(t.Rows)), parents: make([]row, len(t.Rows)), fields: make([]field, len(t.Rows))}
+	c := &comparison{team: t.Team, parents: make([]row, len(t.Rows)), fields: make([]field, len(t.Rows))}
+	var space space
 	for i := range t.Rows {
 		from := &t.Rows[i]
 		r := row{from.Table.Entity, from.Key}
-		record, ok := appendRecord(make([]byte, 0, recordSize(from.Columns, nil)), from.Columns, nil)
+		record, ok := appendRecord(space.bytes(recordSize(from.Columns, nil)), from.Columns, nil)
+		space.used(record)
 		if !ok {
 			return nil, fmt.Errorf("the copy of %s %s has a column without value", r.entity, r.key)
 		}
-		c.rows[i], c.fields[i] = r, field{flagcache.Field(r.entity, r.key), record}
+		c.fields[i] = field{r, record}
 		if relation, isChild := childOf[r.entity]; isChild {
 			c.parents[i] = row{relation.entity, from.Parent}
 		}
@@ -211,7 +210,7 @@ func newComparison(t change.TeamRows) (*comparison, error) {
 				return nil, fmt.Errorf("team %s: %w", r.key, err)
 			}
 		}
-		c.size += len(c.fields[i].name) + len(record)
+		c.size += len(record)
 	}
 	return c, nil
 }
@@ -224,8 +223,10 @@ func (c *comparison) difference(epoch int64, at change.LSN) *teamOps {
 		ops.mode = modeForce
 	}
 	kept := 0
+	var name []byte
 	for _, f := range c.fields {
-		record, has := c.stored[f.name]
+		name = flagcache.AppendField(name[:0], f.row.entity, f.row.key)
+		record, has := c.stored[string(name)]
 		if has {
 			kept++
 		}
@@ -246,7 +247,7 @@ func (c *comparison) difference(epoch int64, at change.LSN) *teamOps {
 func (c *comparison) extra() (names []string) {
 	wanted := make(map[string]bool, len(c.fields))
 	for _, f := range c.fields {
-		wanted[f.name] = true
+		wanted[flagcache.Field(f.row.entity, f.row.key)] = true
 	}
 	for name := range c.stored {
 		if name != flagcache.VersionField && !wanted[name] {

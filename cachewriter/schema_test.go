@@ -110,6 +110,11 @@ func TestCommands(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	keys, payload := w.payload(p.sorted(), p.tokens, p.bytes)
-	golden(t, "testdata/commands.txt", fmt.Sprintf("keys %q\npayload %q\n", keys, payload))
+	keys, args := w.operations([]any{"owner"}, p.sorted(), p.tokens)
+	for i := range args {
+		if record, ok := args[i].(*field); ok {
+			args[i] = record.record
+		}
+	}
+	golden(t, "testdata/commands.txt", fmt.Sprintf("keys %q\narguments %q\n", keys, args))
 }

@@ -1,6 +1,7 @@
 package cachewriter
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"iter"
@@ -64,13 +65,13 @@ func (c *comparison) report(listed map[int64]struct{}, owners map[string]int64) 
 	if version := c.stored[flagcache.VersionField]; version == "" || version != c.listedVersion {
 		add("version", id, "the team's version and the listed one differ")
 	}
-	for i, f := range c.fields {
-		record, has := c.stored[f.name]
+	for _, f := range c.fields {
+		record, has := c.stored[flagcache.Field(f.row.entity, f.row.key)]
 		switch {
 		case !has:
-			add(c.rows[i].entity, c.rows[i].key, "missing in the cache")
+			add(f.row.entity, f.row.key, "missing in the cache")
 		case record != string(f.record):
-			add(c.rows[i].entity, c.rows[i].key, "differs in "+strings.Join(differing([]byte(record), f.record), ", "))
+			add(f.row.entity, f.row.key, "differs in "+strings.Join(differing([]byte(record), f.record), ", "))
 		}
 	}
 	for _, name := range c.extra() {
@@ -107,20 +108,24 @@ func differing(a, b []byte) []string {
 	return slices.Sorted(maps.Keys(names))
 }
 
-// compareTeams reads what the cache has of the teams of a copy, group by group, and hands both to each. A group is as large as one script may be.
+// compareTeams reads what the cache has of the teams of a copy, group by group, and hands both to each. A group is as large as one script may be. While
+// each has one group, the next is read; it never has two.
 func (w *Writer) compareTeams(
 	ctx context.Context, teams iter.Seq2[change.TeamRows, error], each func(ctx context.Context, group []*comparison) error,
 ) error {
 	const maxTeams, maxBytes = 500, maxBatch / 2
+	done := make(chan error, 1)
+	done <- nil
+	defer func() { <-done }() // nothing of this call outlives it
 	var group []*comparison
 	size := 0
 	flush := func() error {
-		if err := w.readGroup(ctx, group); err != nil {
-			return err
+		err := w.readGroup(ctx, group)
+		if before := <-done; before != nil || err != nil {
+			done <- nil
+			return cmp.Or(before, err)
 		}
-		if err := each(ctx, group); err != nil {
-			return err
-		}
+		go func(group []*comparison) { done <- each(ctx, group) }(group)
 		group, size = nil, 0
 		return nil
 	}
@@ -139,7 +144,12 @@ func (w *Writer) compareTeams(
 		}
 		group, size = append(group, c), size+c.size
 	}
-	return flush()
+	if err := flush(); err != nil {
+		return err
+	}
+	err := <-done
+	done <- nil
+	return err
 }
 
 // readGroup reads the hashes and listed versions of a group.

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/rand"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"strconv"
@@ -298,10 +299,10 @@ func (w *Writer) send(ctx context.Context, in *inflight) error {
 	if !in.commitTime.IsZero() {
 		commitTime = strconv.FormatInt(in.commitTime.UnixMicro(), 10)
 	}
-	keys, payload := w.payload(in.plan.sorted(), in.plan.tokens, in.plan.bytes)
-	reply, err := w.call(ctx, "applying a batch", applyScript, keys, []any{
-		w.owner, w.epoch, lsnText(w.checkpoint), lsnText(in.through), commitTime, flagcache.Version(w.epoch, uint64(in.through)), in.plan.marker, "", "", payload,
-	})
+	keys, args := w.operations([]any{
+		w.owner, w.epoch, lsnText(w.checkpoint), lsnText(in.through), commitTime, flagcache.Version(w.epoch, uint64(in.through)), in.plan.marker, "", "",
+	}, in.plan.sorted(), in.plan.tokens)
+	reply, err := w.call(ctx, "applying a batch", applyScript, keys, args)
 	if err != nil {
 		return err
 	}
@@ -313,38 +314,59 @@ func (w *Writer) send(ctx context.Context, in *inflight) error {
 	return nil
 }
 
-// payload encodes operations as lua/apply.lua wants them, and lists the keys that the script touches.
-func (w *Writer) payload(teams []*teamOps, tokens []tokenOp, size int) (keys []string, payload []byte) {
+// operations adds what lua/apply.lua writes to its arguments, and lists the keys that it touches.
+func (w *Writer) operations(args []any, teams []*teamOps, tokens []tokenOp) (keys []string, all []any) {
+	names, records := 0, 0
+	for _, ops := range teams {
+		names += 1 + len(ops.removes) + len(ops.sets)
+		records += len(ops.sets)
+	}
 	keys = append(make([]string, 0, 4+len(teams)), w.keys.Meta, w.keys.Teams, w.keys.Tokens, w.keys.Changes)
-	payload = appendList(appendList(make([]byte, 0, size+size/8+256), 3), len(teams))
+	payload := appendList(appendList(make([]byte, 0, 40*names+64*len(tokens)+64), 3), len(teams))
+	all = append(make([]any, 0, len(args)+1+records), args...)
+	all = append(all, nil)
 	for _, ops := range teams {
 		keys = append(keys, w.keys.Team(ops.team))
 		payload = appendText(appendList(payload, 5), strconv.FormatInt(ops.team, 10))
 		payload = appendText(appendText(payload, ops.mode), ops.version)
-		payload = appendList(payload, len(ops.removes))
+		payload = appendNumber(payload, len(ops.removes))
+		payload = appendText(appendList(payload, 1+len(ops.removes)+len(ops.sets)), flagcache.VersionField)
 		for _, name := range ops.removes {
 			payload = appendText(payload, name)
 		}
-		payload = appendList(payload, 2*len(ops.sets))
-		for _, f := range ops.sets {
-			payload = appendText(appendText(payload, f.name), f.record)
+		for i := range ops.sets {
+			payload = appendField(payload, ops.sets[i].row)
+			all = append(all, &ops.sets[i])
 		}
 	}
-	for _, remove := range []bool{true, false} {
-		n := 0
-		for _, op := range tokens {
-			if op.remove == remove {
-				n++
-			}
-		}
-		payload = appendList(payload, 2*n)
-		for _, op := range tokens {
-			if op.remove == remove {
-				payload = appendText(appendText(payload, op.token), strconv.FormatInt(op.team, 10))
-			}
+	payload = appendTokens(appendTokens(payload, tokens, true), tokens, false)
+	all[len(args)] = payload
+	return keys, all
+}
+
+// appendField appends the name of a row's field without making a string of it.
+func appendField(payload []byte, r row) []byte {
+	payload = appendLength(payload, 0)
+	start := len(payload)
+	payload = flagcache.AppendField(payload, r.entity, r.key)
+	binary.BigEndian.PutUint32(payload[start-4:], uint32(len(payload)-start))
+	return payload
+}
+
+func appendTokens(payload []byte, tokens []tokenOp, remove bool) []byte {
+	n := 0
+	for _, op := range tokens {
+		if op.remove == remove {
+			n++
 		}
 	}
-	return keys, payload
+	payload = appendList(payload, 2*n)
+	for _, op := range tokens {
+		if op.remove == remove {
+			payload = appendText(appendText(payload, op.token), strconv.FormatInt(op.team, 10))
+		}
+	}
+	return payload
 }
 
 // lsnText is the checkpoint as meta holds it: the empty string for none.

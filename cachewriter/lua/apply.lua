@@ -1,9 +1,9 @@
 -- Writes the net effect of a batch, or a part of a reconcile: all conditions first, the checkpoint last, so that an error leaves nothing half done.
 -- KEYS: meta, teams, tokens, changes, then the hash of each team in the payload.
 -- ARGV: owner, epoch, the checkpoint last written, the new checkpoint, commit time, version, reason of a due reconcile, version of a begun reconcile
--- and the schema it fills, payload.
--- The payload is [teams, tokens to take, tokens to give]: a team is [id, mode, version, fields to remove, fields and records to set], tokens are token
--- and team in turn.
+-- and the schema it fills, payload, then the records. Redis hashes every byte of a string that Lua sees: records come as they are, once.
+-- The payload is [teams, tokens to take, tokens to give]: a team is [id, mode, version, number of fields to remove, '@v' and fields to remove and fields to
+-- set], and each field to set takes the next record. Tokens are token and team in turn.
 -- Returns {'applied' | 'present' | 'fenced', marker, number of teams written}.
 local owner, epoch, expected, through, commit_time = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local version, reason, reconciling, schema = ARGV[6], ARGV[7], ARGV[8], ARGV[9]
@@ -70,19 +70,10 @@ local listed = {}
 if #ids > 0 then
   listed = read(TEAMS, ids)
 end
-local changed = {}
+local changed, record = {}, 10
 for i = 1, #teams do
   local key, team = KEYS[4 + i], teams[i]
-  local mode, removes, sets = team[2], team[4], team[5]
-  local names = { '@v' }
-  for j = 1, #removes do
-    names[j + 1] = removes[j]
-  end
-  local n = #names
-  for j = 1, #sets, 2 do
-    n = n + 1
-    names[n] = sets[j]
-  end
+  local mode, removes, names = team[2], team[4], team[5]
   local ok, stored = pcall(read, key, names)
   if not ok then
     return check(key, 'hash') or redis.error_reply('ERR reading ' .. key)
@@ -90,25 +81,24 @@ for i = 1, #teams do
   if stored[1] ~= listed[i] and reason == '' then
     reason = 'team ' .. ids[i] .. ': its key and the list of versions differ'
   end
-
-  local change = { key = key, id = ids[i], gone = mode == 'gone', removes = {}, sets = {}, version = team[3] }
-  if change.version == '' then
-    change.version = version
-  end
-  for j = 1, #removes do
-    if stored[1 + j] then
-      change.removes[#change.removes + 1] = removes[j]
+  local gone, sets, n = {}, {}, 0
+  for j = 2, 1 + removes do
+    if stored[j] then
+      gone[#gone + 1] = names[j]
     end
   end
-  n = 0
-  for j = 1, #sets, 2 do
-    if stored[1 + #removes + (j + 1) / 2] ~= sets[j + 1] then
-      change.sets[n + 1], change.sets[n + 2] = sets[j], sets[j + 1]
+  for j = 2 + removes, #names do
+    record = record + 1
+    local value = ARGV[record]
+    if stored[j] ~= value then
+      sets[n + 1], sets[n + 2] = names[j], value
       n = n + 2
     end
   end
-  if mode ~= '' or n > 0 or #change.removes > 0 then
-    changed[#changed + 1] = change
+  if mode ~= '' or n > 0 or #gone > 0 then
+    changed[#changed + 1] = {
+      key = key, id = ids[i], gone = mode == 'gone', removes = gone, sets = sets, version = team[3] ~= '' and team[3] or version,
+    }
   end
 end
 

@@ -33,7 +33,7 @@ func TestFields(t *testing.T) {
 		"context:00000000-0000-0000-0000-000000000001": {EntityContext, "00000000-0000-0000-0000-000000000001"},
 	} {
 		entity, key, ok := ParseField(field)
-		if !ok || entity != want[0] || key != want[1] || Field(entity, key) != field {
+		if !ok || entity != want[0] || key != want[1] || Field(entity, key) != field || string(AppendField(nil, entity, key)) != field {
 			t.Errorf("ParseField(%q) = %q, %q, %t", field, entity, key, ok)
 		}
 	}

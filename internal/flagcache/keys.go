@@ -77,6 +77,15 @@ func Field(entity, primaryKey string) string {
 	return entity + ":" + primaryKey
 }
 
+// AppendField appends Field.
+func AppendField(dst []byte, entity, primaryKey string) []byte {
+	dst = append(dst, entity...)
+	if entity == EntityTeam || entity == EntityConfig {
+		return dst
+	}
+	return append(append(dst, ':'), primaryKey...)
+}
+
 // ParseField is the inverse of Field; primaryKey is empty for the entities with one row per team. ok is false for VersionField and for fields that
 // this schema does not know.
 func ParseField(field string) (entity, primaryKey string, ok bool) {
