@@ -14,7 +14,7 @@ func TestCompatibilityNamesTests(t *testing.T) {
 		t.Fatal(err)
 	}
 	var files []string
-	for _, pattern := range []string{"*_test.go", filepath.Join("eval", "*_test.go")} {
+	for _, pattern := range []string{"*_test.go", filepath.Join("eval", "*_test.go"), filepath.Join("..", "cmd", "decide", "*_test.go")} {
 		found, err := filepath.Glob(pattern)
 		if err != nil {
 			t.Fatal(err)
