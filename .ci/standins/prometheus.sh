@@ -1,0 +1,3 @@
+#!/bin/bash
+# What the official Prometheus image does: the arguments are those of the program.
+exec prometheus "$@"
