@@ -20,9 +20,9 @@
 //
 // # What an absence means
 //
-// A team that the cache lacks is gone from the source only if the cache is complete. If a scan and not the stream finds the absence, no reconcile may be
-// due either, and a second look, in one transaction with meta, must agree. Otherwise the team stays as it was, and is looked at again once the cache is
-// settled. Thus an empty or half-filled cache never replaces a full view, and a deleted team is gone at once.
+// A team that the stream names and the cache lacks is gone: the leader has written that entry when it took the team away. A team that only a scan misses
+// is gone if the cache is complete, no reconcile is due, and a second look, in one transaction with meta, agrees. Otherwise it stays as it was, and is
+// looked at again once the cache is settled. Thus an empty or half-filled cache never replaces a full view, and a deleted team is gone at once.
 //
 // For a request, [decide.Absent] further asks that the view is all of this owner's cache in this epoch, that meta was polled within 5 s, and that the
 // heartbeat, by the clock of Redis, is younger than 10 s. Nothing is called absent because of the snapshot file alone.

@@ -188,7 +188,7 @@ func (f *follower) advance(ctx context.Context, messages []redis.XMessage) error
 	if len(ids) > 0 {
 		var err error
 		d := newDraft(f.view.Load())
-		if meta, err = f.read(ctx, d, slices.Collect(maps.Keys(ids)), meansGone); err != nil {
+		if meta, err = f.read(ctx, d, slices.Collect(maps.Keys(ids)), ids); err != nil {
 			return err
 		}
 		f.publish(d)

@@ -50,7 +50,7 @@ func (f *follower) revalidate(ctx context.Context, meta flagcache.Meta, reason s
 		missing = append(missing, found.absent...)
 	}
 	for some := range slices.Chunk(missing, entriesPerRead) {
-		if _, err := f.read(ctx, d, some, meansNothing); err != nil {
+		if _, err := f.read(ctx, d, some, nil); err != nil {
 			return err
 		}
 	}
@@ -219,7 +219,7 @@ func (f *follower) settleTokens(ctx context.Context, d *draft) error {
 	if len(moved) == 0 {
 		return nil
 	}
-	_, err := f.read(ctx, d, moved, meansNothing)
+	_, err := f.read(ctx, d, moved, nil)
 	return err
 }
 

@@ -17,17 +17,9 @@ import (
 // second or third settles it; a cache that contradicts itself is served as it is.
 const maxEntangled = 8
 
-// absence says what it means that the cache has no such team.
-type absence uint8
-
-const (
-	meansGone    absence = iota // the stream named the team: it is deleted, if the cache is complete
-	meansNothing                // the team is looked up because a scan missed it: it is deleted only if the cache is settled, too
-)
-
 // read adds the teams to the draft, as they stand at one moment, together with all teams that the change of tokens concerns. It returns meta at that
-// moment.
-func (f *follower) read(ctx context.Context, d *draft, ids []int64, missing absence) (flagcache.Meta, error) {
+// moment. named are those that the stream named.
+func (f *follower) read(ctx context.Context, d *draft, ids []int64, named map[int64]struct{}) (flagcache.Meta, error) {
 	var meta flagcache.Meta
 	wanted := slices.Clone(ids)
 	for range maxEntangled {
@@ -36,7 +28,7 @@ func (f *follower) read(ctx context.Context, d *draft, ids []int64, missing abse
 			return meta, err
 		}
 		meta = got.meta
-		f.take(d, got, missing)
+		f.take(d, got, named)
 		more := d.entangled(got.holders)
 		more = slices.DeleteFunc(more, func(id int64) bool { return slices.Contains(wanted, id) })
 		if len(more) == 0 {
@@ -104,12 +96,13 @@ func (f *follower) readOnce(ctx context.Context, d *draft, ids []int64) (reading
 	return got, nil
 }
 
-// take puts what was read into the draft. A team that is not there and not in the index of teams is deleted, if the absence can be believed; one that
-// contradicts itself stays as it was.
-func (f *follower) take(d *draft, got reading, missing absence) {
+// take puts what was read into the draft. A team that is not there and not in the index of teams is deleted if the stream named it: the leader wrote that
+// entry when it took the team away. If a scan missed it, it is deleted only if the cache is settled. One that contradicts itself stays as it was.
+func (f *follower) take(d *draft, got reading, named map[int64]struct{}) {
 	var p packer
 	known := f.codecs.forTeams(d.base.teams.size, slices.Collect(maps.Values(got.hashes)))
 	for id, hash := range got.hashes {
+		_, isNamed := named[id]
 		switch {
 		case len(hash) > 0:
 			t, err := p.pack(id, hash, known)
@@ -121,7 +114,7 @@ func (f *follower) take(d *draft, got reading, missing absence) {
 			delete(f.torn, id)
 		case got.versions[id] != "":
 			f.tear(id, errNoHash)
-		case !got.meta.Complete, missing == meansNothing && !settled(got.meta):
+		case !isNamed && !settled(got.meta):
 			if _, ok := d.base.teams.get(id); ok {
 				f.cursor.held = true
 			}

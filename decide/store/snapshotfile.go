@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime"
 
 	"github.com/klauspost/compress/s2"
 	"github.com/klauspost/compress/zstd"
@@ -268,6 +269,8 @@ func encodeTeams(w io.Writer, snap *snapshot) error {
 				return err
 			}
 			out = out[:0]
+			// Where there is one processor, requests must not wait for a time slice of this.
+			runtime.Gosched()
 		}
 	}
 	_, err = w.Write(out)

@@ -82,7 +82,7 @@ func TestEntangledTeams(t *testing.T) {
 	b.w.put(definition{id: 1, token: "phc_new", mark: "a2"}, definition{id: 2, token: "phc_1", mark: "b2"}, definition{id: 3, token: "phc_4", mark: "c2"},
 		definition{id: 4, token: "phc_3", mark: "d2"})
 	d := newDraft(b.view.Load())
-	if _, err := f.read(t.Context(), d, []int64{1, 3}, meansGone); err != nil {
+	if _, err := f.read(t.Context(), d, []int64{1, 3}, nil); err != nil {
 		t.Fatal(err)
 	}
 	f.publish(d)
@@ -93,7 +93,7 @@ func TestEntangledTeams(t *testing.T) {
 
 	// The same while all is read without a transaction: the draft holds 1 from before another swap.
 	d = newDraft(b.view.Load())
-	if _, err := f.read(t.Context(), d, []int64{1}, meansGone); err != nil {
+	if _, err := f.read(t.Context(), d, []int64{1}, nil); err != nil {
 		t.Fatal(err)
 	}
 	b.w.put(definition{id: 1, token: "phc_1", mark: "a3"}, definition{id: 2, token: "phc_new", mark: "b3"})
@@ -162,7 +162,7 @@ func TestCacheMovesDuringRead(t *testing.T) {
 	}
 	b.w.client.FlushDB(t.Context())
 	d := newDraft(b.view.Load())
-	if _, err := f.read(t.Context(), d, []int64{1}, meansGone); err != errMoved {
+	if _, err := f.read(t.Context(), d, []int64{1}, nil); err != errMoved {
 		t.Errorf("read = %v, want errMoved", err)
 	}
 }
