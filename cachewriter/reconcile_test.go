@@ -320,6 +320,23 @@ func TestLargeBatches(t *testing.T) {
 	b.check()
 }
 
+// One row more than Redis takes as arguments: left to a reconcile, however small.
+func TestTooManyRows(t *testing.T) {
+	b := filled(t)
+	tx := &change.Tx{EndLSN: b.m.next()}
+	for i := range maxRows + 1 {
+		tx.Changes = append(tx.Changes, change.Change{Row: change.Row{Table: modelTables[cohort], Key: fmt.Sprint(i + 1), Team: 1}})
+	}
+	if pending := b.apply(tx); !strings.Contains(pending, "too large") {
+		t.Errorf("marker %q, want that the transaction is too large", pending)
+	}
+	tx = &change.Tx{EndLSN: b.m.next(), Changes: tx.Changes[:maxRows]}
+	b.apply(tx)
+	if n := b.redis.HLen(t.Context(), b.keys.Team(1)).Val(); n < maxRows {
+		t.Errorf("%d fields, want %d more", n, maxRows)
+	}
+}
+
 // A team with many rows is loaded page by page.
 func TestLoadOfALargeTeam(t *testing.T) {
 	b := setup(t)

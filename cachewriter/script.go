@@ -3,7 +3,6 @@ package cachewriter
 import (
 	"context"
 	_ "embed"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"time"
@@ -117,24 +116,3 @@ func (e notReplicatedError) Error() string {
 }
 
 func (e notReplicatedError) RedisError() {}
-
-// The payload of a script is MessagePack, which Redis decodes faster than Lua could walk through arguments.
-
-func appendList(dst []byte, n int) []byte {
-	return binary.BigEndian.AppendUint32(append(dst, 0xdd), uint32(n))
-}
-
-func appendNumber(dst []byte, n int) []byte {
-	return binary.BigEndian.AppendUint32(append(dst, 0xce), uint32(n))
-}
-
-func appendText(dst []byte, text string) []byte {
-	if len(text) < 32 {
-		return append(append(dst, 0xa0|byte(len(text))), text...)
-	}
-	return append(appendLength(dst, len(text)), text...)
-}
-
-func appendLength(dst []byte, n int) []byte {
-	return binary.BigEndian.AppendUint32(append(dst, 0xdb), uint32(n))
-}

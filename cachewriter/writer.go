@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"crypto/rand"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"strconv"
@@ -43,6 +42,7 @@ const (
 	maxBatch  = 4 << 20  // of several transactions, or of a step of a reconcile
 	maxTx     = 32 << 20 // of one transaction, unchanged columns included; a larger one is left to a reconcile
 	maxStored = 64 << 20 // of stored records read for a batch
+	maxRows   = 250_000  // of one transaction: Redis takes about a million arguments
 )
 
 // Writer keeps one cache. Its methods are for one goroutine, but Compare and Check, which keep no state.
@@ -98,6 +98,9 @@ func (w *Writer) Acquire(ctx context.Context) (change.Position, error) {
 	}
 	w.owner, w.epoch = owner, epoch
 	position, err := w.load(ctx)
+	if errors.Is(err, change.ErrFenced) {
+		err = &Error{Step: "acquiring leadership", Class: ClassUnready, Err: errors.New("another process took the lead at the same time")}
+	}
 	if err != nil {
 		w.owner = ""
 		return change.Position{}, err
@@ -216,10 +219,10 @@ func fitting(txs []*change.Tx) int {
 func (w *Writer) prepare(ctx context.Context, txs []*change.Tx) (*inflight, error) {
 	p, err := w.plan(ctx, txs)
 	tooLarge := errors.Is(err, errTooLarge)
-	if len(txs) > 1 && (tooLarge || err == nil && p.bytes > maxBatch) {
+	if len(txs) > 1 && (tooLarge || err == nil && (p.bytes > maxBatch || len(p.order) > maxRows)) {
 		return w.prepare(ctx, txs[:len(txs)/2])
 	}
-	if tooLarge || err == nil && p.bytes > maxTx {
+	if tooLarge || err == nil && (p.bytes > maxTx || len(p.order) > maxRows) {
 		p = &plan{index: w.index, marker: fmt.Sprintf("the transaction that ends at %v is too large for one script", txs[0].EndLSN)}
 	} else if err != nil {
 		return nil, err
@@ -312,61 +315,6 @@ func (w *Writer) send(ctx context.Context, in *inflight) error {
 	w.setMarker(reply)
 	w.metrics.applied(in, reply[2], w.index.rows())
 	return nil
-}
-
-// operations adds what lua/apply.lua writes to its arguments, and lists the keys that it touches.
-func (w *Writer) operations(args []any, teams []*teamOps, tokens []tokenOp) (keys []string, all []any) {
-	names, records := 0, 0
-	for _, ops := range teams {
-		names += 1 + len(ops.removes) + len(ops.sets)
-		records += len(ops.sets)
-	}
-	keys = append(make([]string, 0, 4+len(teams)), w.keys.Meta, w.keys.Teams, w.keys.Tokens, w.keys.Changes)
-	payload := appendList(appendList(make([]byte, 0, 40*names+64*len(tokens)+64), 3), len(teams))
-	all = append(make([]any, 0, len(args)+1+records), args...)
-	all = append(all, nil)
-	for _, ops := range teams {
-		keys = append(keys, w.keys.Team(ops.team))
-		payload = appendText(appendList(payload, 5), strconv.FormatInt(ops.team, 10))
-		payload = appendText(appendText(payload, ops.mode), ops.version)
-		payload = appendNumber(payload, len(ops.removes))
-		payload = appendText(appendList(payload, 1+len(ops.removes)+len(ops.sets)), flagcache.VersionField)
-		for _, name := range ops.removes {
-			payload = appendText(payload, name)
-		}
-		for i := range ops.sets {
-			payload = appendField(payload, ops.sets[i].row)
-			all = append(all, &ops.sets[i])
-		}
-	}
-	payload = appendTokens(appendTokens(payload, tokens, true), tokens, false)
-	all[len(args)] = payload
-	return keys, all
-}
-
-// appendField appends the name of a row's field without making a string of it.
-func appendField(payload []byte, r row) []byte {
-	payload = appendLength(payload, 0)
-	start := len(payload)
-	payload = flagcache.AppendField(payload, r.entity, r.key)
-	binary.BigEndian.PutUint32(payload[start-4:], uint32(len(payload)-start))
-	return payload
-}
-
-func appendTokens(payload []byte, tokens []tokenOp, remove bool) []byte {
-	n := 0
-	for _, op := range tokens {
-		if op.remove == remove {
-			n++
-		}
-	}
-	payload = appendList(payload, 2*n)
-	for _, op := range tokens {
-		if op.remove == remove {
-			payload = appendText(appendText(payload, op.token), strconv.FormatInt(op.team, 10))
-		}
-	}
-	return payload
 }
 
 // lsnText is the checkpoint as meta holds it: the empty string for none.
