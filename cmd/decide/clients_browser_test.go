@@ -101,3 +101,21 @@ func TestPostHogJSWithoutScripts(t *testing.T) {
 		t.Errorf("the configuration was asked for with %s and answered %d", config.Method, config.Status)
 	}
 }
+
+// Who logs in while nothing answers is the visitor from before all the same, once it does: the SDK goes on sending the earlier identifier.
+func TestPostHogJSLoginDuringOutage(t *testing.T) {
+	t.Parallel()
+	s := newScene(t)
+	p := newPage(t, s)
+	do[any](t, p, "const options = {};"+initPostHogJS+"await next(0)")
+	anonymous := s.last(t, "/flags/").Body["distinct_id"]
+	s.to(s.cold)
+	do[any](t, p, "posthog.identify('u1'); await reload()")
+	s.wantStatus(t, http.StatusServiceUnavailable)
+	s.to(s.warm)
+	do[any](t, p, "await reload()")
+	s.wantStatus(t, http.StatusOK)
+	if body := s.last(t, "/flags/").Body; body["distinct_id"] != "u1" || body["$anon_distinct_id"] != anonymous {
+		t.Errorf("back in health the SDK asks for %v, who was %v, want u1, who was %v", body["distinct_id"], body["$anon_distinct_id"], anonymous)
+	}
+}

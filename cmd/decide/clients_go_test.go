@@ -1,7 +1,6 @@
 package main
 
 import (
-	"fmt"
 	"net/http"
 	"testing"
 	"time"
@@ -10,8 +9,6 @@ import (
 	"github.com/open-feature/go-sdk-contrib/providers/ofrep"
 	"github.com/open-feature/go-sdk/openfeature"
 	"github.com/posthog/posthog-go"
-
-	"github.com/everflag/everflag/internal/testenv"
 )
 
 // newPostHogGo starts posthog-go, which tells its errors to the caller as well.
@@ -74,59 +71,12 @@ func TestPostHogGoRemote(t *testing.T) {
 	one("on 503", nil, true)
 	s.cut()
 	one("without an answer", nil, true)
+	s.say(http.StatusOK, quotaAnswer)
+	one("over PostHog's quota", false, false) // it looks for another spelling of quotaLimited
 	s.to(s.warm)
 	s.forget(t)
 	one("on 401", nil, true)
 	s.wantStatus(t, http.StatusUnauthorized)
-}
-
-// With a secret key posthog-go evaluates by itself and keeps its definitions through everything.
-func TestPostHogGoLocal(t *testing.T) {
-	t.Parallel()
-	s := newScene(t)
-	client := newPostHogGo(t, s, secret)
-	const path = "/api/feature_flag/local_evaluation"
-	one := func(when, key string, want any) {
-		t.Helper()
-		got, err := client.GetFeatureFlag(posthog.FeatureFlagPayload{Key: key, DistinctId: "u1", OnlyEvaluateLocally: true})
-		if got != want || err != nil {
-			t.Errorf("%s the flag %s is %v, error %v", when, key, got, err)
-		}
-	}
-	reload := func(status int) { // it returns before it has happened
-		t.Helper()
-		before := len(s.seen(path))
-		if err := client.ReloadFeatureFlags(); err != nil {
-			t.Fatalf("reloading: %v", err)
-		}
-		if got := s.await(t, path, before+1).Status; got != status {
-			t.Errorf("the SDK was answered %d, want %d", got, status)
-		}
-	}
-	one("in health", "wobbly", true)
-	one("in health", "color", "blue")
-	s.last(t, path).wantSent(t, sent{
-		method: http.MethodGet, query: "send_cohorts=true&token=" + token, contentType: "application/json", userAgent: "posthog-go/",
-	})
-	s.to(s.cold)
-	reload(http.StatusServiceUnavailable)
-	one("on 503", "wobbly", true)
-	s.cut()
-	reload(0)
-	one("without an answer", "wobbly", true)
-	s.change(t, map[string]string{"wobbly": flagOff})
-	s.to(s.warm)
-	reload(http.StatusOK)
-	testenv.Eventually(t, 10*time.Second, func() error {
-		if got, err := client.GetFeatureFlag(posthog.FeatureFlagPayload{Key: "wobbly", DistinctId: "u1", OnlyEvaluateLocally: true}); got != false || err != nil {
-			return fmt.Errorf("back in health the flag is %v, error %w", got, err)
-		}
-		return nil
-	})
-	s.forget(t)
-	reload(http.StatusUnauthorized)
-	one("on 401", "wobbly", false)
-	one("on 401", "color", "blue")
 }
 
 // The OpenFeature provider for Go asks for one flag at a time and tells the caller's default whenever there is no value, with an error.
@@ -144,7 +94,8 @@ func TestOFREPGo(t *testing.T) {
 	}
 	one("in health", "by-plan", false, true, openfeature.TargetingMatchReason)
 	one("in health", "never", true, false, openfeature.DefaultReason)
-	if r := provider.StringEvaluation(t.Context(), "color", "green", user); r.Value != "blue" || r.Variant != "blue" || r.FlagMetadata["payload"] != `{"hex":"#00f"}` {
+	r := provider.StringEvaluation(t.Context(), "color", "green", user)
+	if r.Value != "blue" || r.Variant != "blue" || r.FlagMetadata["payload"] != `{"hex":"#00f"}` {
 		t.Errorf("the flag color is %+v", r)
 	}
 	s.last(t, "/ofrep/v1/evaluate/flags/color").wantSent(t, sent{

@@ -38,7 +38,8 @@ func keeps(t *testing.T, s *scene, sdk script, absent any) {
 	s.change(t, map[string]string{"wobbly": wobblyBad, "color": colorRed, "leaves": "", "arrives": flagOn})
 	flags = with(told{"color": "red", "arrives": true}) // leaves stays: a partial answer cannot say that a flag is gone
 	reload("on a partial answer", flags)
-	if answer := string(s.last(t, "/flags/").Answer); !strings.Contains(answer, `"errorsWhileComputingFlags":true`) || !strings.Contains(answer, `"failed":true`) {
+	answer := string(s.last(t, "/flags/").Answer)
+	if !strings.Contains(answer, `"errorsWhileComputingFlags":true`) || !strings.Contains(answer, `"failed":true`) {
 		t.Errorf("the partial answer does not say that it is one: %s", answer)
 	}
 
@@ -61,8 +62,11 @@ func keeps(t *testing.T, s *scene, sdk script, absent any) {
 	s.wantStatus(t, http.StatusUnauthorized)
 }
 
-// quotaAnswer is what PostHog says when a project has used up its requests. decide has no quotas.
-const quotaAnswer = `{"flags":{},"errorsWhileComputingFlags":false,"quotaLimited":["feature_flags"],"requestId":"0a9b1c5e-0000-4000-8000-000000000000"}`
+// What PostHog says when a project has used up its requests, to requests for flags and for definitions. decide has no quotas.
+const (
+	quotaAnswer            = `{"flags":{},"errorsWhileComputingFlags":false,"quotaLimited":["feature_flags"],"requestId":"0a9b1c5e-0000-4000-8000-000000000000"}`
+	definitionsQuotaAnswer = `{"type":"quota_limited","code":"payment_required","detail":"You have exceeded your feature flag request quota","attr":null}`
+)
 
 // wantStatus checks that the last answer to a request for flags was the one that the step is about.
 func (s *scene) wantStatus(t *testing.T, want int) {

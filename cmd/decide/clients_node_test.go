@@ -53,15 +53,20 @@ func TestPostHogNodeRemote(t *testing.T) {
 			t.Errorf("%s one flag is told as (-want +got):\n%s", when, diff)
 		}
 	}
-	on, off := map[string]any{"getFlag": true, "isEnabled": true, "getFeatureFlag": true}, map[string]any{"getFlag": false, "isEnabled": false, "getFeatureFlag": false}
+	on := map[string]any{"getFlag": true, "isEnabled": true, "getFeatureFlag": true}
+	off := map[string]any{"getFlag": false, "isEnabled": false, "getFeatureFlag": false}
 	unknown := map[string]any{"isEnabled": false} // the others are undefined
 	single("in health", on)
 	s.change(t, map[string]string{"wobbly": wobblyBad})
 	single("on a partial answer", off) // the SDK does not look at failed
 	s.to(s.cold)
+	before := len(s.seen("/flags/"))
 	single("on 503", unknown)
 	s.wantStatus(t, http.StatusServiceUnavailable)
-	before := len(s.seen("/flags/"))
+	if tries := len(s.seen("/flags/")) - before; tries != 2 {
+		t.Errorf("on 503 two questions were asked %d times in all, documented is no repetition", tries)
+	}
+	before = len(s.seen("/flags/"))
 	s.cut()
 	single("without an answer", unknown)
 	if tries := len(s.seen("/flags/")) - before; tries != 4 {
@@ -75,7 +80,7 @@ func TestPostHogNodeRemote(t *testing.T) {
 	s.wantStatus(t, http.StatusUnauthorized)
 }
 
-// With a secret key posthog-node evaluates by itself and keeps its definitions through everything.
+// With a secret key posthog-node evaluates by itself and keeps its definitions through everything but a quota, which decide does not have.
 func TestPostHogNodeLocal(t *testing.T) {
 	t.Parallel()
 	s := newScene(t)
@@ -107,8 +112,9 @@ func TestPostHogNodeLocal(t *testing.T) {
 	s.awaitStatus(t, path, http.StatusServiceUnavailable)
 	local("on 503", flags)
 	s.cut()
+	s.awaitStatus(t, path, 0)
 	local("without an answer", flags)
-	s.say(http.StatusPaymentRequired, `{"type":"quota_limited","code":"payment_required","detail":"You have exceeded your feature flag request quota"}`)
+	s.say(http.StatusPaymentRequired, definitionsQuotaAnswer)
 	s.awaitStatus(t, path, http.StatusPaymentRequired)
 	local("over PostHog's quota", told{})
 	s.to(s.warm)

@@ -191,9 +191,10 @@ func newPage(t *testing.T, s *scene) *page {
 	t.Cleanup(site.Close)
 
 	p := &page{}
-	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(binary), chromedp.UserDataDir(t.TempDir()), chromedp.NoSandbox, chromedp.DisableGPU,
-		// Nothing but this machine is reached, whatever browser and page would like to.
-		chromedp.Flag("host-resolver-rules", "MAP * ~NOTFOUND , EXCLUDE 127.0.0.1"), chromedp.Flag("disable-quic", true), chromedp.Flag("disable-component-update", true))
+	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(binary), chromedp.UserDataDir(t.TempDir()),
+		chromedp.NoSandbox, chromedp.DisableGPU, chromedp.Flag("disable-quic", true), chromedp.Flag("disable-component-update", true),
+		chromedp.Flag("host-resolver-rules", "MAP * ~NOTFOUND , EXCLUDE 127.0.0.1"), // whatever browser and page would like to reach
+	)
 	allocator, stop := chromedp.NewExecAllocator(context.Background(), options...) // not t.Context: the browser is told to end before it is made to
 	tab, closeTab := chromedp.NewContext(allocator, chromedp.WithListener(p.note))
 	t.Cleanup(func() {
