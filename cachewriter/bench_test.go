@@ -129,7 +129,7 @@ func BenchmarkApply(b *testing.B) {
 // BenchmarkIndex loads the index of a cache with a million flags and reports what it costs in memory.
 func BenchmarkIndex(b *testing.B) {
 	w := benchWriter(b)
-	if _, err := w.Reconcile(b.Context(), change.Copy{At: 8, Exact: true, Reason: "benchmark", Teams: manyFlags(100_000, 10)}); err != nil {
+	if _, err := w.Reconcile(b.Context(), change.Copy{At: 8, Exact: true, Reason: "benchmark", Teams: manyFlags(20_000, 50)}); err != nil {
 		b.Fatal(err)
 	}
 	w.index = nil

@@ -11,18 +11,18 @@ type row struct {
 	entity, key string
 }
 
-// index knows where the cache holds each row and which token each team has: deletes and moves carry only primary keys. It costs about 30 bytes per row
-// with a numeric key, so that a million flags stay far below 100 MB. It holds what the cache holds, never what a plan intends: see plan.commit.
+// index knows where the cache holds each row and which token each team has: deletes and moves carry only primary keys. It costs about 18 bytes per row
+// with a numeric key, so that a million flags stay far below 100 MB even while a second index is built. It holds what the cache holds, never what a plan intends: see plan.commit.
 type index struct {
-	teams    map[string]*keyed[int64] // entity → primary key → team
-	parents  map[row]string           // child → primary key of its parent
-	children map[row][]row            // parent, whether it exists or not → its children
-	tokens   map[int64]string         // team → api_token
+	teams    map[string]*places // entity → primary key → team
+	parents  map[row]string     // child → primary key of its parent
+	children map[row][]row      // parent, whether it exists or not → its children
+	tokens   map[int64]string   // team → api_token
 }
 
 func newIndex() *index {
 	return &index{
-		teams:    map[string]*keyed[int64]{},
+		teams:    map[string]*places{},
 		parents:  map[row]string{},
 		children: map[row][]row{},
 		tokens:   map[int64]string{},
@@ -38,7 +38,7 @@ func (x *index) team(r row) int64 {
 func (x *index) put(r row, team int64, parent row) {
 	keys := x.teams[r.entity]
 	if keys == nil {
-		keys = newKeyed[int64]()
+		keys = newPlaces()
 		x.teams[r.entity] = keys
 	}
 	keys.put(r.key, team)
@@ -98,24 +98,24 @@ func (x *index) rows() int {
 	return n
 }
 
-// keyed is a map whose keys are primary keys as text, held as numbers or UUIDs where they are some.
-type keyed[V any] struct {
-	numbers map[int64]V
-	uuids   map[[16]byte]V
-	texts   map[string]V
+// places maps primary keys as text to teams, and holds them as numbers or UUIDs where they are some.
+type places struct {
+	numbers numbers
+	uuids   map[[16]byte]int64
+	texts   map[string]int64
 }
 
-func newKeyed[V any]() *keyed[V] {
-	return &keyed[V]{map[int64]V{}, map[[16]byte]V{}, map[string]V{}}
+func newPlaces() *places {
+	return &places{uuids: map[[16]byte]int64{}, texts: map[string]int64{}}
 }
 
-// get returns the zero value for an absent key, and for any key of a nil map.
-func (m *keyed[V]) get(key string) (value V) {
+// get returns 0 for an absent key, and for any key of a nil map.
+func (m *places) get(key string) int64 {
 	if m == nil {
-		return value
+		return 0
 	}
 	if n, ok := parseNumber(key); ok {
-		return m.numbers[n]
+		return m.numbers.get(n)
 	}
 	if id, ok := parseUUID(key); ok {
 		return m.uuids[id]
@@ -123,22 +123,22 @@ func (m *keyed[V]) get(key string) (value V) {
 	return m.texts[key]
 }
 
-func (m *keyed[V]) put(key string, value V) {
+func (m *places) put(key string, team int64) {
 	if n, ok := parseNumber(key); ok {
-		m.numbers[n] = value
+		m.numbers.put(n, team)
 	} else if id, ok := parseUUID(key); ok {
-		m.uuids[id] = value
+		m.uuids[id] = team
 	} else {
-		m.texts[key] = value
+		m.texts[key] = team
 	}
 }
 
-func (m *keyed[V]) remove(key string) {
+func (m *places) remove(key string) {
 	if m == nil {
 		return
 	}
 	if n, ok := parseNumber(key); ok {
-		delete(m.numbers, n)
+		m.numbers.remove(n)
 	} else if id, ok := parseUUID(key); ok {
 		delete(m.uuids, id)
 	} else {
@@ -146,8 +146,8 @@ func (m *keyed[V]) remove(key string) {
 	}
 }
 
-func (m *keyed[V]) len() int {
-	return len(m.numbers) + len(m.uuids) + len(m.texts)
+func (m *places) len() int {
+	return m.numbers.used + len(m.uuids) + len(m.texts)
 }
 
 // parseNumber takes only the form that Postgres prints: "007" is another key than "7".

@@ -180,8 +180,10 @@ func (x *index) String() string {
 		add := func(key string, team int64) {
 			rows = append(rows, fmt.Sprintf(" %s:%s@%d%s", entity, key, team, strings.TrimRight("<"+x.parents[row{entity, key}], "<")))
 		}
-		for n, team := range keys.numbers {
-			add(fmt.Sprint(n), team)
+		for i, n := range keys.numbers.keys {
+			if keys.numbers.teams[i] != 0 {
+				add(fmt.Sprint(n), keys.numbers.get(n))
+			}
 		}
 		for id, team := range keys.uuids {
 			add(fmt.Sprintf("%x", id[12:]), team)

@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 
+	"pgregory.net/rapid"
+
 	"github.com/everflag/everflag/internal/change"
 )
 
@@ -93,25 +95,70 @@ func FuzzMember(f *testing.F) {
 }
 
 func TestKeys(t *testing.T) {
-	m := newKeyed[int]()
+	m := newPlaces()
 	keys := []string{"0", "7", "-7", "007", "+7", "-0", "9223372036854775807", "9223372036854775808", "", "-", "x", "0190a0b0-0000-7000-8000-000000000001", "0190A0B0-0000-7000-8000-000000000001",
 		"0190a0b0-0000-7000-8000-00000000000g", "0190a0b0+0000-7000-8000-000000000001"}
 	for i, key := range keys {
-		m.put(key, i+1)
+		m.put(key, int64(i+1))
 	}
 	if m.len() != len(keys) {
 		t.Errorf("%d keys, want %d: two became one", m.len(), len(keys))
 	}
-	if len(m.numbers) != 4 || len(m.uuids) != 1 {
-		t.Errorf("%d numbers and %d UUIDs, want 4 and 1", len(m.numbers), len(m.uuids))
+	if m.numbers.used != 4 || len(m.uuids) != 1 {
+		t.Errorf("%d numbers and %d UUIDs, want 4 and 1", m.numbers.used, len(m.uuids))
 	}
 	for i, key := range keys {
-		if got := m.get(key); got != i+1 {
+		if got := m.get(key); got != int64(i+1) {
 			t.Errorf("get(%q) = %d, want %d", key, got, i+1)
 		}
 		m.remove(key)
 		if got := m.get(key); got != 0 {
 			t.Errorf("get(%q) = %d after remove", key, got)
 		}
+	}
+}
+
+// TestNumbers holds the table to a map.
+func TestNumbers(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(r *rapid.T) {
+		var table numbers
+		want := map[int64]int64{}
+		for range rapid.IntRange(0, 400).Draw(r, "steps") {
+			key := rapid.SampledFrom([]int64{rapid.Int64Range(0, 60).Draw(r, "near"), rapid.Int64().Draw(r, "far")}).Draw(r, "key")
+			if rapid.IntRange(0, 2).Draw(r, "remove") == 0 {
+				delete(want, key)
+				table.remove(key)
+				continue
+			}
+			team := rapid.SampledFrom([]int64{1, 7, 1<<31 - 1, 1 << 31, 1<<63 - 1, -5}).Draw(r, "team")
+			want[key] = team
+			table.put(key, team)
+		}
+		if table.used != len(want) {
+			r.Fatalf("%d keys, want %d", table.used, len(want))
+		}
+		for key := range int64(60) {
+			if got := table.get(key); got != want[key] {
+				r.Fatalf("get(%d) = %d, want %d", key, got, want[key])
+			}
+		}
+		for key, team := range want {
+			if got := table.get(key); got != team {
+				r.Fatalf("get(%d) = %d, want %d", key, got, team)
+			}
+		}
+	})
+}
+
+// A million flags cost at most 24 bytes each in the index.
+func TestNumbersAreSmall(t *testing.T) {
+	t.Parallel()
+	var table numbers
+	for key := range int64(1_000_000) {
+		table.put(key*3, key%1000+1)
+	}
+	if size := len(table.keys) * 12; size > 24_000_000 {
+		t.Errorf("%d bytes for a million keys", size)
 	}
 }

@@ -192,7 +192,8 @@ func (m *model) place(entity, key string) int64 {
 // copy is an exact copy of the model as of now.
 func (m *model) copy(reason string) change.Copy {
 	teams := map[int64][]change.Row{}
-	for entity, rows := range m.tables {
+	for _, entity := range slices.Sorted(maps.Keys(m.tables)) {
+		rows := m.tables[entity]
 		for _, key := range slices.Sorted(maps.Keys(rows)) {
 			if at := m.place(entity, key); at != 0 {
 				teams[at] = append(teams[at], changeRow(entity, key, rows[key], nil))
