@@ -238,6 +238,10 @@ func (v *receiver) message(payload []byte) (again bool, err error) {
 		killpoint.Hit(killpoint.Read)
 		done.received = v.clock()
 		v.queue.push(done)
+		if mutated("early_ack") {
+			v.progress.apply(done.end(), v.clock())
+			v.nextStatus = time.Time{}
+		}
 		return !v.queue.full(), nil
 	case copyKeepalive:
 		k, err := decodeKeepalive(payload[1:])
