@@ -200,7 +200,7 @@ func TestReadOnlyUser(t *testing.T) { // S6
 // A Cluster behaves as one Redis: all keys share a slot.
 func TestCluster(t *testing.T) { // S52
 	t.Parallel()
-	own := testenv.RedisServer(t, testenv.RedisOptions{Conf: map[string]string{"cluster-enabled": "yes"}})
+	own := testenv.RedisServer(t, testenv.RedisOptions{Conf: map[string]string{"cluster-enabled": "yes", "cluster-port": testenv.FreePort(t)}})
 	client := own.Client(t)
 	if err := client.Do(t.Context(), "CLUSTER", "ADDSLOTSRANGE", 0, 16383).Err(); err != nil {
 		t.Fatal(err)
