@@ -42,6 +42,10 @@ func TestPostHogJS(t *testing.T) {
 	if diff := cmp.Diff(want, first, sortedStrings); diff != "" {
 		t.Errorf("on its first call onFeatureFlags gets (-want +got):\n%s", diff)
 	}
+	values := do[told](t, p, "return told()")
+	if _, ok := values["by-plan"]; ok || values["never"] != false {
+		t.Errorf("a flag that was never computed, documented as undefined, is told as %v; one that is off as %v", values["by-plan"], values["never"])
+	}
 	if config := s.last(t, "/array/"+token+"/config.js"); config.Status != http.StatusOK {
 		t.Errorf("config.js was answered %d", config.Status)
 	}

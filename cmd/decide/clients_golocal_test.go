@@ -41,6 +41,12 @@ func TestPostHogGoLocal(t *testing.T) {
 	s.last(t, path).wantSent(t, sent{
 		method: http.MethodGet, query: "send_cohorts=true&token=" + token, contentType: "application/json", userAgent: "posthog-go/",
 	})
+	if tag := s.last(t, path).Header.Get("If-None-Match"); tag != "" {
+		t.Errorf("the SDK asks with tag %q, documented is none", tag)
+	}
+	if _, err := client.GetFeatureFlag(posthog.FeatureFlagPayload{Key: "by-plan", DistinctId: "u1"}); err != nil || len(s.seen("/flags/")) != 1 {
+		t.Errorf("what the SDK cannot decide itself it asks for with %d requests, error %v", len(s.seen("/flags/")), err)
+	}
 	s.to(s.cold)
 	reload(http.StatusServiceUnavailable)
 	one("on 503", "wobbly", true)

@@ -29,7 +29,10 @@ func TestPostHogLite(t *testing.T) {
 	t.Parallel()
 	s := newScene(t)
 	p := newPage(t, s)
-	do[any](t, p, newPostHogLite+`
+	if values := do[told](t, p, newPostHogLite+"return await reload()"); values["by-plan"] != false || values["arrives"] != false || values["color"] != "blue" {
+		t.Errorf("flags that were never computed, and such that do not exist, are documented as false: %v", values)
+	}
+	do[any](t, p, `
 		sdk.setPersonPropertiesForFlags({ plan: 'paid' }, false)
 		sdk.setGroupPropertiesForFlags({ organization: { tier: 'gold' } })
 		sdk.group('organization', 'acme')`)

@@ -107,6 +107,9 @@ func TestPostHogNodeLocal(t *testing.T) {
 		t.Errorf("the definitions were asked for with Authorization %q", got)
 	}
 	s.awaitStatus(t, path, http.StatusNotModified)
+	if all := do[told](t, n, "return await all()"); all["by-plan"] != false || len(s.seen("/flags/")) != 1 {
+		t.Errorf("what the SDK cannot decide itself it asks for with %d requests, and tells %v", len(s.seen("/flags/")), all)
+	}
 
 	s.to(s.cold)
 	s.awaitStatus(t, path, http.StatusServiceUnavailable)

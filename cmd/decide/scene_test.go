@@ -145,7 +145,7 @@ func ask(addr string) (status int, header http.Header, err error) {
 func missing(t *testing.T, what string) {
 	t.Helper()
 	if os.Getenv("TEST_REQUIRE_SERVERS") != "" {
-		t.Fatalf("%s is missing; run .ci/clients", what)
+		t.Fatalf("missing: %s; run .ci/clients", what)
 	}
-	t.Skipf("%s is missing; `make test-clients` installs it", what)
+	t.Skipf("missing: %s; `make test-clients` installs it", what)
 }
