@@ -22,6 +22,16 @@ demo: servers build ## the whole chain on this machine: a flag edited in SQL, se
 test: servers ## all tests, against real servers
 	$(GO) test $(TESTFLAGS) ./...
 
+.PHONY: test-clients
+test-clients: servers ## the official SDKs against the real decide (installs their npm packages and Chromium)
+	.ci/clients
+	TEST_REQUIRE_SERVERS=1 $(GO) test -count=1 -run 'PostHog|OFREP|Mobile' ./cmd/decide
+
+.PHONY: test-matrix
+test-matrix: servers ## the whole chain on every major of Postgres, 14 to 18
+	.ci/postgres-majors.sh 14 15 16 17 18
+	for v in 14 15 16 17 18; do echo "== Postgres $$v"; TEST_POSTGRES_VERSION=$$v $(GO) test -count=1 -p 1 -timeout 15m ./replication ./cachewriter ./cmd/replicator || exit 1; done
+
 .PHONY: servers
 servers: # Postgres and Redis binaries; installs Debian's packages when root, else names what is missing
 	@.ci/servers
