@@ -48,8 +48,7 @@ func (b *bundle) try(tx *change.Tx) Class {
 // snapshot is the whole cache as text.
 func (b *bundle) snapshot() string {
 	var all strings.Builder
-	keys := b.redis.Keys(b.t.Context(), "*").Val()
-	for _, key := range keys {
+	for _, key := range b.allKeys() {
 		fmt.Fprintf(&all, "%s %s\n", key, b.redis.Dump(b.t.Context(), key).Val())
 	}
 	return all.String()

@@ -19,7 +19,7 @@ import (
 func TestModel(t *testing.T) {
 	b := setup(t)
 	rapid.Check(t, func(r *rapid.T) {
-		b.redis.FlushDB(t.Context())
+		b.flush()
 		flaky := &flaky{}
 		p := &program{T: r, b: b, flaky: flaky, lead: b.writer(b.url, flaky)}
 		p.b.m = newModel()
@@ -309,9 +309,9 @@ func (p *program) flush() {
 	if p.pick("really", 10) != 0 {
 		return
 	}
-	p.b.redis.FlushDB(p.b.t.Context())
+	p.b.flush()
 	if err := p.lead.Beat(p.b.t.Context(), true); !errors.Is(err, change.ErrFenced) {
-		p.Fatalf("Beat after FLUSHDB: %v", err)
+		p.Fatalf("Beat after a flush: %v", err)
 	}
 	p.acquire()
 }
