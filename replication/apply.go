@@ -13,7 +13,14 @@ import (
 // apply takes one batch from the queue and applies it.
 func (l *leader) apply(ctx context.Context) error {
 	if len(l.hand) == 0 {
-		l.hand = l.receiver.queue.take(l.cfg.BatchTxs, l.cfg.BatchBytes)
+		through := ^change.LSN(0)
+		if l.copying.holds() {
+			through = l.copying.at
+		}
+		l.hand = l.receiver.queue.take(l.cfg.BatchTxs, l.cfg.BatchBytes, through)
+	}
+	if len(l.hand) == 0 {
+		return nil
 	}
 	return l.applyHand(ctx)
 }

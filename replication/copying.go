@@ -24,6 +24,8 @@ type copying struct {
 	at         change.LSN      // the consistent point; 0 = not known yet
 	held       bool
 	started    time.Time
+	snapshot   *snapshot // once it can be read
+	overdue    bool      // the stream did not pass the point in time; the copy is as exact without it
 }
 
 type prepared struct {
@@ -103,7 +105,31 @@ func (l *leader) copyConsistent(at change.LSN) {
 	l.r.updateReconcile(func(st *ReconcileStatus) { st.Stage, st.Waiting = stageSnapshot, "" })
 	if l.shown() > at {
 		l.copyAbort(0)
+		return
 	}
+	signal(l.receiver.queue.readable) // what ends at or before the point may be applied
+	l.receiver.poke()
+}
+
+// copyReady takes the snapshot, whose tables may be read now.
+func (l *leader) copyReady(p prepared) error {
+	c := l.copying
+	c.done.Wait()
+	if p.err != nil {
+		return l.copyFailed(p.err)
+	}
+	c.snapshot = p.snapshot
+	return nil
+}
+
+// copyDue reports whether the copy's turn has come: for a trusted cache when the stream has passed its point, so that whatever the copy still changes is
+// drift.
+func (l *leader) copyDue() bool {
+	c := l.copying
+	if c == nil || c.snapshot == nil || len(l.hand) > 0 {
+		return false
+	}
+	return !l.trusted || c.overdue || l.receiver.queue.beyond(c.at) || change.LSN(l.reached.Load()) >= c.at
 }
 
 // shown is the position before which no copy may lie: the cache would go backwards, or miss what was dropped.
@@ -140,6 +166,8 @@ func (l *leader) copyBudget() {
 	switch {
 	case c.at == 0: // the stream goes on; if it passes the point of the copy, another attempt is made
 		c.held = false
+	case c.snapshot != nil:
+		c.overdue = true
 	case l.receiver.queue.empty():
 		c.budget.Reset(holdMin)
 	default:
@@ -158,52 +186,48 @@ func (l *leader) copyAbort(pause time.Duration) {
 	c.done.Wait()
 	select {
 	case p := <-c.ready:
-		if p.snapshot != nil {
-			p.snapshot.close()
-		}
+		c.snapshot = p.snapshot
 	default:
+	}
+	if c.snapshot != nil {
+		c.snapshot.close()
+	}
+	if c.budget != nil {
+		c.budget.Stop()
 	}
 	l.copying = nil
 	l.copyNext = time.Now().Add(pause)
 	l.wakeAt(l.copyNext)
 }
 
-// reconcile makes the cache equal to the copy, now that it can be read.
-func (l *leader) reconcile(ctx context.Context, p prepared) error {
+// reconcile makes the cache equal to the copy.
+func (l *leader) reconcile(ctx context.Context) error {
 	c := l.copying
-	c.done.Wait()
-	if p.err != nil {
-		return l.copyFailed(p.err)
-	}
-	defer p.snapshot.close()
-	if l.shown() > p.snapshot.at {
+	snap := c.snapshot
+	if l.shown() > snap.at {
 		l.copyAbort(0)
-		return nil
-	}
-	if l.outage {
-		l.copyAbort(sinkRetryMax)
 		return nil
 	}
 	reason, began := l.pending, time.Now()
 	l.r.updateReconcile(func(st *ReconcileStatus) { st.Stage, st.Waiting = stageCopying, "" })
-	result, err := l.replace(ctx, p.snapshot, reason)
+	result, err := l.replace(ctx, snap, reason)
 	if err != nil {
 		// Some teams may be as of the copy by now and others not. No row may be applied to them, nor an older copy.
 		l.distrust()
-		l.floor = max(l.floor, p.snapshot.at)
+		l.floor = max(l.floor, snap.at)
 		return l.copyFailed(err)
 	}
 	// The cache is exact as of the copy. A crash here leaves the slot behind the checkpoint, as after any batch.
 	l.copyAbort(0)
 	l.copyTry, l.floor, l.fill, l.pending, l.r.renewed = 0, 0, nil, "", ""
 	l.trusted, l.established = true, true
-	l.define(p.snapshot.catalog, began)
-	l.s.catalog = p.snapshot.catalog
-	l.receiver.queue.dropThrough(p.snapshot.at)
+	l.define(snap.catalog, began)
+	l.s.catalog = snap.catalog
+	l.receiver.queue.dropThrough(snap.at)
 	l.idle = item{}
-	l.moved(p.snapshot.at, false)
+	l.moved(snap.at, false)
 	l.reconciled(ReconcileReport{
-		Reason: reason, At: p.snapshot.at.String(), Finished: time.Now(), Took: time.Since(c.started),
+		Reason: reason, At: snap.at.String(), Finished: time.Now(), Took: time.Since(c.started),
 		Teams: result.Teams, Rows: result.Rows, TeamsWritten: result.TeamsWritten, TeamsGone: result.TeamsGone,
 	})
 	return nil

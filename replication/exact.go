@@ -133,6 +133,9 @@ func (s *snapshot) yieldTo(ctx context.Context, cfg *Config, cancel context.Canc
 		}
 		if blocked {
 			cancel(errInTheWay)
+			for _, reader := range s.readers { // at once: whoever consumes the copy may be slow to notice
+				_ = reader.PgConn().Conn().Close() // frees its locks; the connection is of no use any more
+			}
 			return nil
 		}
 		select {

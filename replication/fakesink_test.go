@@ -17,13 +17,15 @@ import (
 type fakeSink struct {
 	t testing.TB
 
-	mu    sync.Mutex
+	mu    *sync.Mutex // shared by all sinks of one cache
 	cache *fakeCache
 	epoch int // of this sink; the cache's differs if somebody else has taken over
 	calls map[string]int
 
 	// before is asked at every call: apply tells whether the call takes effect, err what it answers. "Failed but did persist" is (true, err).
 	before func(op string) (apply bool, err error)
+	onTeam func(team int64) // for each team that a copy yields
+	frozen <-chan struct{}  // calls wait for it; nil = none do
 }
 
 // fakeCache is what survives a replicator.
@@ -44,7 +46,30 @@ type fakeRecord struct {
 func newFakeCache() *fakeCache { return &fakeCache{teams: map[int64]map[string]fakeRecord{}} }
 
 func newFakeSink(t testing.TB, cache *fakeCache) *fakeSink {
-	return &fakeSink{t: t, cache: cache, calls: map[string]int{}}
+	return &fakeSink{t: t, mu: &sync.Mutex{}, cache: cache, calls: map[string]int{}}
+}
+
+// sharing makes the sink another client of the same cache.
+func (f *fakeSink) sharing(other *fakeSink) *fakeSink {
+	f.mu = other.mu
+	return f
+}
+
+// freeze lets all further calls wait.
+func (f *fakeSink) freeze(until <-chan struct{}) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.frozen = until
+}
+
+// lock waits while the sink is frozen.
+func (f *fakeSink) lock() {
+	f.mu.Lock()
+	if until := f.frozen; until != nil {
+		f.mu.Unlock()
+		<-until
+		f.mu.Lock()
+	}
 }
 
 var errFake = errors.New("the fake cache fails on purpose")
@@ -61,7 +86,7 @@ func (f *fakeSink) enter(op string) (apply bool, err error) {
 func (f *fakeSink) fenced() bool { return f.epoch != f.cache.epoch }
 
 func (f *fakeSink) Acquire(context.Context) (change.Position, error) {
-	f.mu.Lock()
+	f.lock()
 	defer f.mu.Unlock()
 	apply, err := f.enter("acquire")
 	if apply {
@@ -73,7 +98,7 @@ func (f *fakeSink) Acquire(context.Context) (change.Position, error) {
 }
 
 func (f *fakeSink) Confirm(_ context.Context, source change.Source) error {
-	f.mu.Lock()
+	f.lock()
 	defer f.mu.Unlock()
 	apply, err := f.enter("confirm")
 	if f.fenced() {
@@ -86,7 +111,7 @@ func (f *fakeSink) Confirm(_ context.Context, source change.Source) error {
 }
 
 func (f *fakeSink) Beat(_ context.Context, fresh bool) error {
-	f.mu.Lock()
+	f.lock()
 	defer f.mu.Unlock()
 	op := "beat"
 	if fresh {
@@ -103,7 +128,7 @@ func (f *fakeSink) Beat(_ context.Context, fresh bool) error {
 }
 
 func (f *fakeSink) Mark(_ context.Context, reason string) error {
-	f.mu.Lock()
+	f.lock()
 	defer f.mu.Unlock()
 	apply, err := f.enter("mark")
 	if f.fenced() {
@@ -117,7 +142,7 @@ func (f *fakeSink) Mark(_ context.Context, reason string) error {
 }
 
 func (f *fakeSink) Apply(_ context.Context, b change.Batch) (string, error) {
-	f.mu.Lock()
+	f.lock()
 	defer f.mu.Unlock()
 	apply, err := f.enter("apply")
 	if f.fenced() {
@@ -253,6 +278,9 @@ func (f *fakeSink) Reconcile(_ context.Context, c change.Copy) (change.Reconcile
 			f.t.Errorf("team %d comes after %d", team.Team, last)
 		}
 		last = team.Team
+		if f.onTeam != nil {
+			f.onTeam(team.Team)
+		}
 		result.Teams++
 		copied[team.Team] = map[string]fakeRecord{}
 		for _, row := range team.Rows {
@@ -260,7 +288,7 @@ func (f *fakeSink) Reconcile(_ context.Context, c change.Copy) (change.Reconcile
 			copied[team.Team][row.Table.Entity+":"+row.Key] = render(row)
 		}
 	}
-	f.mu.Lock()
+	f.lock()
 	defer f.mu.Unlock()
 	op := "provisional"
 	if c.Exact {
@@ -297,48 +325,6 @@ func (f *fakeSink) Reconcile(_ context.Context, c change.Copy) (change.Reconcile
 		f.cache.onChange()
 	}
 	return result, err
-}
-
-func sameTeam(a, b map[string]fakeRecord) bool {
-	return maps.EqualFunc(a, b, func(x, y fakeRecord) bool { return x.order == y.order && maps.Equal(x.values, y.values) })
-}
-
-func (f *fakeSink) Compare(_ context.Context, c change.Copy) ([]change.Difference, error) {
-	copied := map[int64]map[string]fakeRecord{}
-	for team, err := range c.Teams {
-		if err != nil {
-			return nil, err
-		}
-		copied[team.Team] = map[string]fakeRecord{}
-		for _, row := range team.Rows {
-			copied[team.Team][row.Table.Entity+":"+row.Key] = render(row)
-		}
-	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	var found []change.Difference
-	for team := range union(copied, f.cache.teams) {
-		for id := range union(copied[team], f.cache.teams[team]) {
-			a, inCopy := copied[team][id]
-			b, inCache := f.cache.teams[team][id]
-			if inCopy != inCache || !maps.Equal(a.values, b.values) {
-				entity, key, _ := strings.Cut(id, ":")
-				found = append(found, change.Difference{Team: team, Entity: entity, Key: key, Detail: "differs"})
-			}
-		}
-	}
-	return found, nil
-}
-
-func union[K comparable, V any](a, b map[K]V) map[K]bool {
-	all := map[K]bool{}
-	for k := range a {
-		all[k] = true
-	}
-	for k := range b {
-		all[k] = true
-	}
-	return all
 }
 
 func (f *fakeSink) Observe(context.Context) (change.Observation, error) {

@@ -102,8 +102,10 @@ func (l *leader) run(ctx context.Context) error {
 	beat := time.NewTicker(beatEvery)
 	defer beat.Stop()
 	for {
-		l.plan(ctx)
-		var err error
+		err := l.plan(ctx)
+		if err != nil {
+			return err
+		}
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
@@ -130,7 +132,7 @@ func (l *leader) run(ctx context.Context) error {
 		case <-l.copying.budgetC():
 			l.copyBudget()
 		case ready := <-l.copying.readyC():
-			err = l.reconcile(ctx, ready)
+			err = l.copyReady(ready)
 		case found := <-l.verify.doneC():
 			err = l.verified(sinkCtx, found)
 		case req := <-l.r.requests:
@@ -143,9 +145,14 @@ func (l *leader) run(ctx context.Context) error {
 }
 
 // plan starts what is due and possible.
-func (l *leader) plan(ctx context.Context) {
+func (l *leader) plan(ctx context.Context) error {
 	if !l.acquired || l.outage {
-		return
+		return nil
+	}
+	if l.copyDue() {
+		if err := l.reconcile(ctx); err != nil {
+			return err
+		}
 	}
 	if l.pending != "" && l.mark == "" && l.copying == nil && !time.Now().Before(l.copyNext) {
 		l.copyStart(ctx)
@@ -153,6 +160,7 @@ func (l *leader) plan(ctx context.Context) {
 	if l.verify == nil && l.pending == "" && l.mark == "" && l.established && l.cfg.VerifyEvery > 0 && time.Since(l.r.lastVerify) >= l.cfg.VerifyEvery {
 		l.verifyStart(ctx, true, nil)
 	}
+	return nil
 }
 
 // wakeAt makes the loop plan again by then.
@@ -162,7 +170,7 @@ func (l *leader) wakeAt(at time.Time) {
 
 // readable is the queue's channel, or nil while nothing may be taken.
 func (l *leader) readable() <-chan struct{} {
-	if !l.acquired || l.outage || !l.trusted || l.copying.holds() {
+	if !l.acquired || l.outage || !l.trusted || l.copying.holds() && l.copying.at == 0 {
 		return nil
 	}
 	return l.receiver.queue.readable

@@ -140,22 +140,25 @@ func TestQueue(t *testing.T) {
 		}
 		return all
 	}
-	first := q.take(10, 1000)
+	first := q.take(10, 1000, 35)
 	if diff := cmp.Diff([]change.LSN{10, 13, 20}, ends(first)); diff != "" {
 		t.Error(diff)
 	}
 	if !first[1].urgent {
 		t.Error("an urgent position was forgotten")
 	}
-	if diff := cmp.Diff([]change.LSN{30}, ends(q.take(10, 1000))); diff != "" { // too large for the batch, but the first
+	if diff := cmp.Diff([]change.LSN{30}, ends(q.take(10, 1000, 35))); diff != "" { // too large for the batch, but the first
 		t.Error(diff)
+	}
+	if got := q.take(10, 1000, 39); len(got) != 0 || !q.beyond(39) || q.beyond(40) {
+		t.Errorf("took %v", ends(got))
 	}
 	q.push(tx(50, 9500))
 	if !q.full() {
 		t.Error("not full")
 	}
 	q.dropThrough(40)
-	if diff := cmp.Diff([]change.LSN{50}, ends(q.take(1, 1))); diff != "" {
+	if diff := cmp.Diff([]change.LSN{50}, ends(q.take(1, 1, 50))); diff != "" {
 		t.Error(diff)
 	}
 	if q.used() != 0 || !q.empty() {

@@ -46,6 +46,13 @@ func (q *queue) push(i item) {
 	signal(q.readable)
 }
 
+// beyond reports whether nothing can come any more that ends at or before the position.
+func (q *queue) beyond(lsn change.LSN) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return len(q.items) > 0 && q.items[0].end() > lsn
+}
+
 // discard throws away all items, also those that will be pushed, until keep.
 func (q *queue) discard() {
 	q.mu.Lock()
@@ -91,12 +98,13 @@ func (q *queue) empty() bool {
 	return len(q.items) == 0
 }
 
-// take removes the items from the front that make up one batch: positions do not count, and the first transaction is taken whatever its size.
-func (q *queue) take(maxTxs, maxBytes int) []item {
+// take removes the items from the front that make up one batch and end at or before through: positions do not count, and the first transaction is taken
+// whatever its size.
+func (q *queue) take(maxTxs, maxBytes int, through change.LSN) []item {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	n, txs, bytes := 0, 0, 0
-	for n < len(q.items) {
+	for n < len(q.items) && q.items[n].end() <= through {
 		if tx := q.items[n].tx; tx != nil {
 			if txs > 0 && (txs == maxTxs || bytes+tx.Bytes > maxBytes) {
 				break
@@ -118,6 +126,9 @@ func (q *queue) dropThrough(lsn change.LSN) {
 		n++
 	}
 	q.remove(n)
+	if len(q.items) > 0 {
+		signal(q.readable) // take may have been told to leave them
+	}
 }
 
 // remove must be called with the lock held.

@@ -34,6 +34,7 @@ type Replicator struct {
 	// Owned by Run, across its sessions.
 	established bool          // a session has streamed
 	renewed     string        // the slot was created anew for this reason, and no reconcile has completed since
+	undecodable string        // why the slot cannot be read any further
 	lockLimit   time.Duration // for the next creation of the slot
 	lastVerify  time.Time
 }
@@ -101,6 +102,10 @@ func (r *Replicator) Run(ctx context.Context) error {
 		}
 		if errors.Is(err, errAgain) {
 			continue
+		}
+		if hasState(err, stateUndefinedObject) && !errors.Is(err, errTaken) {
+			// The slot decodes with the catalog of its own past, in which the publication does not exist (F48). It never gets beyond that.
+			r.undecodable = "the log of a time without publication cannot be read"
 		}
 		r.setRole(RoleConnecting, "")
 		r.update(func(s *Status) {

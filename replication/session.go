@@ -77,7 +77,11 @@ func (s *session) own(ctx context.Context) (*pgWAL, error) {
 	if err != nil {
 		return nil, err
 	}
-	switch d := judgeSlot(slot, s.server.database, end); d.action {
+	d := judgeSlot(slot, s.server.database, end)
+	if d.action == actStream && s.r.undecodable != "" {
+		d = decision{action: actRecreate, reason: s.r.undecodable}
+	}
+	switch d.action {
 	case actRefuse:
 		return nil, refuse("%s", d.reason)
 	case actStandBy:
@@ -247,6 +251,7 @@ func (s *session) recreate(ctx context.Context, exists bool, reason string) erro
 	if err := s.create(ctx, conn, reason); err != nil {
 		return err
 	}
+	s.r.undecodable = ""
 	s.log.Info("replication slot created", zap.String("slot", s.cfg.Slot))
 	return nil
 }

@@ -36,6 +36,7 @@ type receiver struct {
 	// Set by others.
 	applied atomic.Uint64 // position that the cache holds
 	stopped atomic.Bool
+	poked   atomic.Bool
 	woken   chan struct{}
 	done    chan struct{} // closed when run has returned
 	err     error         // of run; to be read after done
@@ -84,6 +85,12 @@ func (v *receiver) confirm(position change.LSN, now bool) {
 // release lets the source have its log back: from now on everything that is received counts as confirmed and nothing is kept (G5).
 func (v *receiver) release() {
 	v.queue.discard()
+	v.wake()
+}
+
+// poke asks the server for its position at once.
+func (v *receiver) poke() {
+	v.poked.Store(true)
 	v.wake()
 }
 
@@ -149,7 +156,7 @@ func (v *receiver) attend(now time.Time) error {
 	}
 	acknowledge := v.progress.acknowledge(now)
 	reply := !v.replyBy.IsZero() && (acknowledge >= v.asked || !now.Before(v.replyBy))
-	if !reply && now.Before(v.nextStatus) {
+	if poked := v.poked.Swap(false); !poked && !reply && now.Before(v.nextStatus) {
 		return nil
 	}
 	if now.Sub(v.heard) > v.timeouts.peer {

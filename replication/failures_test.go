@@ -1,0 +1,373 @@
+package replication
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/everflag/everflag/internal/change"
+	"github.com/everflag/everflag/internal/testenv"
+)
+
+// confirmed is the position of the slot.
+func (b *bench) confirmed() change.LSN {
+	b.t.Helper()
+	lsn, err := change.ParseLSN(testenv.Value[string](b.t, b.db, "SELECT confirmed_flush_lsn::text FROM pg_replication_slots WHERE slot_name = $1", b.cfg.Slot))
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return lsn
+}
+
+// historyHas waits until a mark or a reconcile names the reason.
+func (b *bench) historyHas(reason string) {
+	b.t.Helper()
+	b.eventually(func() error {
+		if history := strings.Join(b.sink.history(), "; "); !strings.Contains(history, reason) {
+			return fmt.Errorf("history is %s, want %q", history, reason)
+		}
+		return nil
+	})
+}
+
+// free waits until nobody uses the slot.
+func (b *bench) free() {
+	b.t.Helper()
+	b.eventually(func() error {
+		if testenv.Value[bool](b.t, b.db, "SELECT active FROM pg_replication_slots WHERE slot_name = $1", b.cfg.Slot) {
+			return errors.New("the slot is in use")
+		}
+		return nil
+	})
+}
+
+// role waits for the role.
+func (b *bench) role(r *running, want Role) {
+	b.t.Helper()
+	b.eventually(func() error {
+		if s := r.Status(); s.Role != want {
+			return fmt.Errorf("role is %s: %s %s", s.Role, s.Detail, s.LastError)
+		}
+		return nil
+	})
+}
+
+// F2, F7: after an orderly stop the slot stands where the cache does, so that nothing comes twice.
+func TestStopConfirmsWhatIsApplied(t *testing.T) {
+	t.Parallel()
+	b := small(t)
+	r := b.start()
+	b.settled()
+	for range 20 {
+		b.exec("UPDATE posthog_featureflag SET active = NOT active WHERE id = 1")
+	}
+	b.equal()
+	r.stop()
+	if confirmed, checkpoint := b.confirmed(), b.sink.position().Checkpoint; confirmed != checkpoint {
+		t.Errorf("the slot has confirmed %s, the cache holds %s", confirmed, checkpoint)
+	}
+}
+
+// F6, F37: whatever fails, whether it took effect or not, comes again in order, and nothing is acknowledged before.
+func TestSinkFailures(t *testing.T) {
+	t.Parallel()
+	b := small(t)
+	b.neverAhead()
+	var n atomic.Int64
+	b.sink.hook(func(string) (bool, error) {
+		switch n.Add(1) % 5 {
+		case 1:
+			return false, errFake
+		case 3:
+			return true, errFake // failed, but did persist
+		}
+		return true, nil
+	})
+	b.start()
+	for i := range 300 {
+		b.exec(fmt.Sprintf("UPDATE posthog_featureflag SET name = '%d' WHERE id = 1", i))
+	}
+	b.equal()
+	b.exec("TRUNCATE posthog_experiment")
+	b.equal()
+}
+
+// A cache whose answers are permanent errors ends a program that starts, and is waited for by one at work.
+func TestPermanentSinkError(t *testing.T) {
+	t.Parallel()
+	b := small(t)
+	refused := permanentError{errors.New("NOPERM")}
+	b.sink.hook(func(string) (bool, error) { return false, refused })
+	if err := b.start().wait(); !errors.Is(err, refused) {
+		t.Errorf("Run returned %v", err)
+	}
+	b.sink.hook(nil)
+	b.start()
+	b.equal()
+	b.sink.hook(func(string) (bool, error) { return false, refused })
+	b.exec("DELETE FROM posthog_experiment")
+	b.eventually(func() error {
+		if b.logs.FilterMessage("the cache does not answer, trying again").Len() == 0 {
+			return errors.New("nothing is said of it")
+		}
+		return nil
+	})
+	b.sink.hook(nil)
+	b.equal()
+}
+
+// F12, F13: while nothing concerns us, the slot follows the log of other tables.
+func TestIdleSlotAdvances(t *testing.T) {
+	t.Parallel()
+	b := small(t)
+	b.neverAhead()
+	b.start()
+	b.settled()
+	b.exec("CREATE TABLE noise (x text)")
+	b.exec("INSERT INTO noise SELECT repeat('x', 100) FROM generate_series(1, 10000)")
+	end, err := change.ParseLSN(testenv.Value[string](t, b.db, "SELECT pg_current_wal_lsn()::text"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.eventually(func() error {
+		if at := b.confirmed(); at < end {
+			return fmt.Errorf("the slot has confirmed %s of %s", at, end)
+		}
+		return nil
+	})
+}
+
+// F8, F9, F32, F64, F66, G6: whatever is lost or replaced while the replicator is away ends in a reconcile.
+func TestLostWhileAway(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		reason string
+		harm   func(b *bench)
+	}{
+		"cache flushed (F32)": {"the cache is empty", func(b *bench) {
+			b.sink.edit(func(c *fakeCache) { c.teams, c.position = map[int64]map[string]fakeRecord{}, change.Position{} })
+		}},
+		"older cache restored (F9)": {"which the slot has confirmed", func(b *bench) {
+			b.sink.edit(func(c *fakeCache) { c.position.Checkpoint -= 1000; delete(c.teams, 1) })
+		}},
+		"slot dropped (F64)": {"slot is missing", func(b *bench) {
+			b.exec("SELECT pg_drop_replication_slot($1)", b.cfg.Slot)
+		}},
+		"slot created at a later position (F64)": {"which the slot has confirmed", func(b *bench) {
+			b.exec("SELECT pg_drop_replication_slot($1)", b.cfg.Slot)
+			b.exec("UPDATE posthog_featureflag SET name = 'unseen'")
+			b.exec("SELECT pg_create_logical_replication_slot($1, 'pgoutput')", b.cfg.Slot)
+		}},
+		"slot moved by hand": {"which the slot has confirmed", func(b *bench) {
+			b.exec("UPDATE posthog_featureflag SET name = 'unseen'")
+			b.exec("SELECT pg_replication_slot_advance($1, pg_current_wal_lsn())", b.cfg.Slot)
+		}},
+		"publication dropped (F48)": {"without publication", func(b *bench) {
+			b.exec("DROP PUBLICATION " + b.cfg.Publication)
+			b.exec("UPDATE posthog_featureflag SET name = 'unseen'")
+		}},
+		"source restored from a backup (F66)": {"beyond the end of the log", func(b *bench) {
+			b.sink.edit(func(c *fakeCache) { c.position.Checkpoint += 1 << 40; delete(c.teams, 1) })
+		}},
+		"failover (F66)": {"on timeline 1 after 7", func(b *bench) {
+			b.sink.edit(func(c *fakeCache) { c.position.Source.Timeline = 7; delete(c.teams, 1) })
+		}},
+		"tables changed (F44)": {"tables were changed", func(b *bench) {
+			b.exec("ALTER TABLE posthog_featureflag ADD COLUMN version integer DEFAULT 3")
+		}},
+		"crash during a reconcile (F69)": {"half done", func(b *bench) {
+			b.sink.edit(func(c *fakeCache) { c.position.Reconcile = "half done"; delete(c.teams, 1) })
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := small(t)
+			r := b.start()
+			b.equal()
+			r.stop()
+			b.free()
+			test.harm(b)
+			if test.reason == "beyond the end of the log" {
+				b.sink.edit(func(c *fakeCache) {
+					c.onChange = func() { c.onChange = nil }
+				})
+				lowered := change.LSN(0)
+				b.sink.hook(func(op string) (bool, error) {
+					if op == "exact" && lowered == 0 { // the fake would take the copy for a step backwards
+						lowered = 1
+						b.sink.cache.position.Checkpoint = 1
+					}
+					return true, nil
+				})
+			}
+			r = b.start()
+			b.historyHas(test.reason)
+			b.equal()
+			b.exec("UPDATE posthog_featureflag SET active = NOT active")
+			b.equal()
+			if at := r.Status().Reconciled; at == nil {
+				t.Error("no reconcile is reported")
+			}
+		})
+	}
+}
+
+// F10: a cache that mirrors another cluster is not overwritten by mistake.
+func TestOtherSourceIsRefused(t *testing.T) {
+	t.Parallel()
+	b := small(t)
+	r := b.start()
+	b.equal()
+	r.stop()
+	b.sink.edit(func(c *fakeCache) { c.position.Source.SystemID = "42" })
+	if err := b.start().wait(); err == nil || !strings.Contains(err.Error(), "--allow-source-change") {
+		t.Errorf("Run returned %v", err)
+	}
+	b.cfg.AllowSourceChange = true
+	b.start()
+	b.historyHas("another Postgres cluster")
+	b.equal()
+}
+
+// F32: a cache that is flushed or taken over while the replicator works is noticed by the next write or beat.
+func TestFencedWhileStreaming(t *testing.T) {
+	t.Parallel()
+	b := small(t)
+	b.start()
+	b.equal()
+	b.sink.edit(func(c *fakeCache) {
+		c.epoch, c.teams, c.position = c.epoch+7, map[int64]map[string]fakeRecord{}, change.Position{}
+	})
+	b.equal()
+}
+
+// F16, F20: a walsender that is ended, and a publication that is dropped under the stream.
+func TestStreamEnds(t *testing.T) {
+	t.Parallel()
+	b := small(t)
+	b.neverAhead()
+	b.start()
+	b.equal()
+	for range 3 {
+		b.exec("SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = $1 AND active_pid IS NOT NULL", b.cfg.Slot)
+		b.exec("UPDATE posthog_featureflag SET active = NOT active")
+		b.equal()
+	}
+	b.exec("DROP PUBLICATION " + b.cfg.Publication)
+	b.exec("UPDATE posthog_featureflag SET name = 'without publication'")
+	b.equal()
+	b.exec("UPDATE posthog_featureflag SET name = 'with publication'")
+	b.equal()
+}
+
+// F17: a connection that swallows everything is given up.
+func TestSilentServer(t *testing.T) {
+	t.Parallel()
+	b := small(t)
+	config, err := pgx.ParseConfig(b.db.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	proxy := testenv.Proxy(t, fmt.Sprintf("%s:%d", config.Host, config.Port))
+	b.cfg.PostgresURL = proxy.URL(b.db.URL)
+	b.cfg.PeerTimeout = 1500 * time.Millisecond
+	b.start()
+	b.equal()
+	proxy.HalfClose()
+	b.eventually(func() error {
+		if b.logs.FilterMessage("no session with Postgres, trying again").Len() == 0 {
+			return errors.New("nothing is said of it")
+		}
+		return nil
+	})
+	b.exec("UPDATE posthog_featureflag SET name = 'unheard'")
+	proxy.Restore()
+	b.equal()
+	proxy.Cut()
+	b.exec("UPDATE posthog_featureflag SET name = 'cut'")
+	proxy.Restore()
+	b.equal()
+}
+
+// G5: log is given back while the cache is away, also if it was away from the start, and a reconcile follows.
+func TestRetainedLogIsBounded(t *testing.T) {
+	t.Parallel()
+	for _, fromStart := range []bool{false, true} {
+		t.Run(fmt.Sprintf("from the start %t", fromStart), func(t *testing.T) {
+			t.Parallel()
+			b := small(t)
+			b.cfg.MaxRetainedWAL = 1 << 20
+			b.cfg.QueueBytes = 64 << 10
+			r := b.start()
+			b.equal()
+			if fromStart {
+				r.stop()
+			}
+			b.sink.hook(func(string) (bool, error) { return false, errFake })
+			if fromStart {
+				b.start()
+			}
+			for range 20 {
+				b.exec("INSERT INTO posthog_cohort (team_id, filters) SELECT 1, to_jsonb(repeat(md5(i::text), 20)) FROM generate_series(1, 200) i")
+			}
+			end, err := change.ParseLSN(testenv.Value[string](t, b.db, "SELECT pg_current_wal_lsn()::text"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			b.eventually(func() error {
+				if at := b.confirmed(); at+1<<20 < end {
+					return fmt.Errorf("the slot has confirmed %s of %s", at, end)
+				}
+				return nil
+			})
+			if at := b.sink.position().Checkpoint; at >= end {
+				t.Errorf("the checkpoint moved to %s", at)
+			}
+			b.sink.hook(nil)
+			b.equal()
+			b.exec("DELETE FROM posthog_cohort")
+			b.equal()
+		})
+	}
+}
+
+// A migration that waits for a table that is being copied comes first (G5).
+func TestCopyYieldsToMigrations(t *testing.T) {
+	t.Parallel()
+	b := small(t)
+	b.exec("INSERT INTO posthog_cohort (team_id, filters) SELECT i, to_jsonb(repeat(md5(i::text), 100)) FROM generate_series(1, 20000) i")
+	cfg := b.cfg
+	slow := newFakeSink(t, b.sink.cache).sharing(b.sink)
+	copying, slowly := make(chan struct{}), make(chan struct{})
+	goOn := sync.OnceFunc(func() { close(slowly) })
+	slow.onTeam = func(team int64) {
+		if team == 1000 {
+			select {
+			case copying <- struct{}{}:
+				<-slowly
+			default:
+			}
+		}
+	}
+	b.startWith(cfg, slow)
+	t.Cleanup(goOn)
+	select {
+	case <-copying:
+	case <-time.After(patience):
+		t.Fatal("no copy began")
+	}
+	began := time.Now()
+	b.exec("SET lock_timeout = '5s'")
+	b.exec("ALTER TABLE posthog_cohort ADD COLUMN query jsonb")
+	if took := time.Since(began); took > 4*time.Second {
+		t.Errorf("the migration took %s", took)
+	}
+	goOn()
+	b.equal()
+}

@@ -1,0 +1,81 @@
+package replication
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+)
+
+// A verify finds what differs, repairs it, and is not misled by changes on their way.
+func TestVerify(t *testing.T) {
+	t.Parallel()
+	b := small(t)
+	r := b.start()
+	b.equal()
+	stop := make(chan struct{})
+	conn, writing := b.db.Conn(t), make(chan struct{})
+	go func() {
+		defer close(writing)
+		for i := 0; ; i++ {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			if _, err := conn.Exec(context.Background(), "UPDATE posthog_featureflag SET name = $1 WHERE id = 2", fmt.Sprint(i)); err != nil {
+				t.Error(err)
+				return
+			}
+		}
+	}()
+	if report, err := r.Verify(t.Context(), true); err != nil || report.Drift != 0 {
+		t.Errorf("verify under load: %+v, %v", report, err)
+	}
+	close(stop)
+	<-writing
+	b.equal()
+	b.sink.edit(func(c *fakeCache) { delete(c.teams[1], "flag:1"); c.teams[77] = map[string]fakeRecord{"flag:9": {}} })
+	report, err := r.Verify(t.Context(), false)
+	if err != nil || report.Drift != 2 || report.Repaired || report.Looks < 2 {
+		t.Errorf("verify: %+v, %v", report, err)
+	}
+	alone, err := Verify(t.Context(), b.cfg, b.sink, b.log)
+	if err != nil || alone.Drift != 2 {
+		t.Errorf("verify without leadership: %+v, %v", alone, err)
+	}
+	report, err = r.Verify(t.Context(), true)
+	if err != nil || report.Drift != 2 || !report.Repaired {
+		t.Errorf("verify with repair: %+v, %v", report, err)
+	}
+	b.equal()
+	if report, err := r.Verify(t.Context(), false); err != nil || report.Drift != 0 || report.Looks != 1 {
+		t.Errorf("verify afterwards: %+v, %v", report, err)
+	}
+	rebuilt, err := r.Rebuild(t.Context())
+	if err != nil || rebuilt.TeamsWritten != 0 || rebuilt.Teams != 2 {
+		t.Errorf("rebuild: %+v, %v", rebuilt, err)
+	}
+}
+
+// A server that restarted may have been restored from a disk snapshot: streaming goes on, and a verify with repair follows.
+func TestVerifyAfterRestartOfServer(t *testing.T) {
+	t.Parallel()
+	b := small(t)
+	r := b.start()
+	b.equal()
+	r.stop()
+	b.sink.edit(func(c *fakeCache) {
+		c.position.Source.PostmasterStart = c.position.Source.PostmasterStart.Add(-time.Hour)
+		delete(c.teams[1], "flag:1")
+	})
+	r = b.start()
+	b.historyHas("verify found drift")
+	b.equal()
+	b.eventually(func() error {
+		if v := r.Status().Verify; v == nil || !v.Repaired {
+			return fmt.Errorf("status says %+v", v)
+		}
+		return nil
+	})
+}
