@@ -23,7 +23,7 @@ type source struct {
 	table, entity string
 	key           string
 	team          string // SQL expression for the team of the row r
-	hidden        string // SQL condition under which a row is absent; empty = none
+	hidden        string // boolean column that makes a row absent, if the table has it; empty = none
 	must          string // columns that may not be missing from a record, if the table has them
 	hashed        string // columns of which only the SHA-256 may be stored
 }
@@ -38,7 +38,7 @@ var sources = []source{
 		"secret_api_token secret_api_token_backup",
 	},
 	{
-		"posthog_featureflag", "flag", "id", "r.team_id", "r.deleted",
+		"posthog_featureflag", "flag", "id", "r.team_id", "deleted",
 		"id key name filters rollout_percentage team_id active version ensure_experience_continuity has_encrypted_payloads evaluation_runtime " +
 			"bucketing_identifier archived", "",
 	},
@@ -47,7 +47,9 @@ var sources = []source{
 	{"feature_flags_teamfeatureflagsconfig", "config", "team_id", "r.team_id", "", "property_matching_version minimal_flag_called_events", ""},
 	{"posthog_evaluationcontext", "context", "id", "r.team_id", "", "id name", ""},
 	{"posthog_featureflagevaluationcontext", "flagcontext", "id", teamOfFlag, "", "id feature_flag_id evaluation_context_id", ""},
-	{"posthog_experiment", "experiment", "id", teamOfFlag, "", "id feature_flag_id", ""},
+	{"posthog_tag", "context", "id", "r.team_id", "", "id name", ""},
+	{"posthog_featureflagevaluationtag", "flagcontext", "id", teamOfFlag, "", "id feature_flag_id tag_id", ""},
+	{"posthog_experiment", "experiment", "id", teamOfFlag, "deleted", "id feature_flag_id", ""},
 }
 
 // State is the content of the cache as far as it mirrors the source: team → field → record, and token → team.
@@ -149,8 +151,8 @@ func (s *State) read(ctx context.Context, tx pgx.Tx, schema string, src source, 
 		team = fmt.Sprintf(team, pgx.Identifier{schema}.Sanitize())
 	}
 	query := fmt.Sprintf("SELECT (%s)::text, %s FROM %s r", team, strings.Join(list, ", "), pgx.Identifier{schema, src.table}.Sanitize())
-	if src.hidden != "" {
-		query += " WHERE NOT (" + src.hidden + ")"
+	if _, has := columns[src.hidden]; has {
+		query += " WHERE " + pgx.Identifier{src.hidden}.Sanitize() + " IS NOT TRUE"
 	}
 	rows, err := tx.Query(ctx, query)
 	if err != nil {
@@ -264,6 +266,11 @@ func Team(ctx context.Context, cache redis.Cmdable, key string) (map[string]Reco
 	if err != nil {
 		return nil, err
 	}
+	return ParseTeam(key, fields)
+}
+
+// ParseTeam understands the hash of a team.
+func ParseTeam(key string, fields map[string]string) (map[string]Record, error) {
 	team := map[string]Record{}
 	for field, text := range fields {
 		if field == "@v" {
