@@ -127,7 +127,9 @@ func TestChartSelects(t *testing.T) {
 				continue
 			}
 			for _, path := range [][]any{
-				{"spec", "selector", "matchLabels"}, {"spec", "podSelector", "matchLabels"}, {"spec", "selector"},
+				{"spec", "selector", "matchLabels"},
+				{"spec", "podSelector", "matchLabels"},
+				{"spec", "selector"},
 				{"spec", "template", "spec", "topologySpreadConstraints", 0, "labelSelector", "matchLabels"},
 			} {
 				selector := at[document](o, path...)

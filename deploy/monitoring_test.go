@@ -32,15 +32,12 @@ func (e exported) Register(c prometheus.Collector) error {
 	}()
 	for d := range descriptions {
 		match := description.FindStringSubmatch(d.String())
-		var labels []string
-		for _, label := range strings.FieldsFunc(match[3], func(r rune) bool { return r == ',' || r == ' ' }) {
-			labels = append(labels, label)
-		}
+		labels := words(match[3])
 		for _, label := range constLabel.FindAllStringSubmatch(match[2], -1) {
 			labels = append(labels, label[1])
 		}
 		e[match[1]] = labels
-		if _, histogram := c.(interface{ Observe(float64) }); histogram || strings.HasSuffix(match[1], "_seconds") && isVector(c) {
+		if isHistogram(c) {
 			for _, suffix := range []string{"_bucket", "_sum", "_count"} {
 				e[match[1]+suffix] = append(slices.Clone(labels), "le")
 			}
@@ -49,9 +46,14 @@ func (e exported) Register(c prometheus.Collector) error {
 	return nil
 }
 
-func isVector(c prometheus.Collector) bool {
-	_, ok := c.(*prometheus.HistogramVec)
-	return ok
+func words(list string) []string {
+	return strings.FieldsFunc(list, func(r rune) bool { return r == ',' || r == ' ' })
+}
+
+func isHistogram(c prometheus.Collector) bool {
+	_, single := c.(prometheus.Histogram)
+	_, vector := c.(*prometheus.HistogramVec)
+	return single || vector
 }
 
 var (
@@ -129,7 +131,7 @@ func (e exported) check(t *testing.T, where, expr string, texts ...string) {
 	}
 	var used []string
 	for _, m := range grouping.FindAllStringSubmatch(expr, -1) {
-		used = append(used, strings.FieldsFunc(m[1], func(r rune) bool { return r == ',' || r == ' ' })...)
+		used = append(used, words(m[1])...)
 	}
 	for _, text := range texts {
 		for _, m := range legend.FindAllStringSubmatch(text, -1) {

@@ -105,11 +105,12 @@ func get(address string) error {
 	if err != nil {
 		return err
 	}
-	defer func() { _ = response.Body.Close() }() // it has been read
-	if body, err := io.ReadAll(response.Body); err != nil || response.StatusCode != http.StatusOK {
-		return fmt.Errorf("%s: %s %s %w", address, response.Status, body, err)
+	defer func() { _ = response.Body.Close() }() // nothing is left in it
+	body, err := io.ReadAll(response.Body)
+	if response.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s: %s %s", address, response.Status, body)
 	}
-	return nil
+	return err
 }
 
 // mentions asks for the demo team's flags and looks for a key.
@@ -119,7 +120,7 @@ func mentions(address, key string) error {
 	if err != nil {
 		return err
 	}
-	defer func() { _ = response.Body.Close() }() // it has been read
+	defer func() { _ = response.Body.Close() }() // nothing is left in it
 	answer, err := io.ReadAll(response.Body)
 	if err != nil {
 		return err
