@@ -232,6 +232,7 @@ func (l *leader) acquire(ctx context.Context) error {
 		log.Info("streaming")
 		l.trusted, l.established = true, true
 		l.receiver.confirm(l.checkpoint, false)
+		l.r.update(func(st *Status) { st.LastError, st.ErrorSince, st.Reconcile = "", time.Time{}, nil })
 		if d.verify {
 			l.verifyStart(ctx, true, nil)
 			return nil

@@ -161,6 +161,7 @@ func TestReceiverRepliesAtOnce(t *testing.T) {
 func TestReceiverLetsAStoppingServerGo(t *testing.T) {
 	t.Parallel()
 	receiving(t, Defaults(), func(t *testing.T, v *receiver, w *scriptedWAL) {
+		synctest.Wait()
 		w.asked = func(s status) {
 			if s.position < 300 && !s.wantsReply {
 				w.incoming <- keepaliveMsg(300, true) // as a walsender does that wants to end

@@ -69,6 +69,8 @@ func New(cfg Config, sink Sink, log *zap.Logger, registerer prometheus.Registere
 		log:      log,
 		metrics:  newMetrics(registerer),
 		requests: make(chan request),
+
+		lastVerify: time.Now(),
 		status: Status{
 			Role:        RoleConnecting,
 			Since:       time.Now(),

@@ -81,12 +81,12 @@ func decideStart(f facts) decision {
 			p.Source.SystemID, f.source.SystemID)}
 	case empty:
 		return reconcile("the cache is empty")
+	case p.Checkpoint == 0:
+		return reconcile("the cache has no checkpoint")
 	case p.Source.SystemID != f.source.SystemID:
 		return reconcile("the source is another Postgres cluster")
 	case f.renewed != "":
 		return reconcile("%s", f.renewed)
-	case p.Checkpoint == 0:
-		return reconcile("the cache has no checkpoint")
 	case p.Reconcile != "":
 		return reconcile("%s", p.Reconcile)
 	case !p.Complete:
