@@ -26,6 +26,8 @@ type plan struct {
 	tokens []tokenOp
 	bytes  int    // of records to be sent
 	marker string // why a reconcile is due; empty = it is not
+
+	partial bool // a row is kept: the plan must not be applied, only its marker
 }
 
 // state is what a batch makes of a row.
@@ -107,6 +109,11 @@ func (p *plan) mark(reason string) {
 	}
 }
 
+// keep leaves a row as the cache has it, because what it should be is not known. The transaction is then only a part of itself.
+func (p *plan) keep(s *state) {
+	s.kept, s.after, p.partial = true, s.before, true
+}
+
 // state returns the batch's state of a row, which starts as the cache has it.
 func (p *plan) state(r row) *state {
 	s := p.states[r]
@@ -147,7 +154,7 @@ func (p *plan) change(c *change.Change) error {
 	p.space.used(record)
 	if !ok {
 		p.mark(fmt.Sprintf("%s %s: an update left a large column as it was, and the cache lacks the row", r.entity, r.key))
-		s.kept = true
+		p.keep(s)
 		return nil
 	}
 	if mutated("lost_update") && s.exists && r.entity == flagcache.EntityFlag && r.key[len(r.key)-1]%2 == 0 {
@@ -200,10 +207,10 @@ func (p *plan) follow(s *state) {
 	switch {
 	case s.after == 0:
 		p.mark(fmt.Sprintf("%s %s: the team of its %s %s is not known", r.entity, r.key, s.parent.entity, s.parent.key))
-		s.kept, s.after = true, s.before
+		p.keep(s)
 	case s.record == nil && s.after != s.before:
 		p.mark(fmt.Sprintf("%s %s: moves with its %s, and the cache lacks the row", r.entity, r.key, s.parent.entity))
-		s.kept, s.after = true, s.before
+		p.keep(s)
 	}
 }
 

@@ -188,6 +188,9 @@ func (w *Writer) Apply(ctx context.Context, batch change.Batch) (pending string,
 		if err := w.send(ctx, in); err != nil {
 			return "", err
 		}
+		if in.plan.marker != "" {
+			break // what follows builds on what was left out: the reconcile covers it
+		}
 	}
 	if batch.Through > w.checkpoint {
 		if err := w.send(ctx, &inflight{plan: &plan{index: w.index}, through: batch.Through}); err != nil {
@@ -219,13 +222,16 @@ func fitting(txs []*change.Tx) int {
 func (w *Writer) prepare(ctx context.Context, txs []*change.Tx) (*inflight, error) {
 	p, err := w.plan(ctx, txs)
 	tooLarge := errors.Is(err, errTooLarge)
-	if len(txs) > 1 && (tooLarge || err == nil && (p.bytes > maxBatch || len(p.order) > maxRows)) {
+	if len(txs) > 1 && (tooLarge || err == nil && (p.bytes > maxBatch || len(p.order) > maxRows || p.partial)) {
 		return w.prepare(ctx, txs[:len(txs)/2])
 	}
 	if tooLarge || err == nil && (p.bytes > maxTx || len(p.order) > maxRows) {
 		p = &plan{index: w.index, marker: fmt.Sprintf("the transaction that ends at %v is too large for one script", txs[0].EndLSN)}
 	} else if err != nil {
 		return nil, err
+	}
+	if p.partial { // readers see whole transactions or nothing of them
+		p = &plan{index: w.index, marker: p.marker}
 	}
 	last := txs[len(txs)-1]
 	in := &inflight{plan: p, through: last.EndLSN, commitTime: last.CommitTime, txs: len(txs)}
