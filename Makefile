@@ -32,6 +32,23 @@ test-matrix: servers ## the whole chain on every major of Postgres, 14 to 18
 	.ci/postgres-majors.sh 14 15 16 17 18
 	for v in 14 15 16 17 18; do echo "== Postgres $$v"; TEST_POSTGRES_VERSION=$$v $(GO) test -count=1 -p 1 -timeout 15m ./replication ./cachewriter ./cmd/replicator || exit 1; done
 
+.PHONY: images
+images: ## both container images, built from scratch with the local Go
+	.ci/docker-images $(VERSION)
+
+.PHONY: test-compose
+test-compose: ## docker-compose.yml brought up, used, broken and taken down (a private engine and stand-in images where there are none)
+	.ci/with-docker .ci/compose-test
+
+.PHONY: test-docker
+test-docker: ## the server tests in containers
+	.ci/with-docker sh -c '.ci/docker-standins postgres:17 redis:7 && TEST_SERVERS=docker TESTCONTAINERS_RYUK_DISABLED=true \
+		TESTCONTAINERS_HOST_OVERRIDE=localhost $(GO) test -count=1 -p 1 -timeout 30m ./internal/testenv ./replication ./cachewriter ./cmd/replicator'
+
+.PHONY: helm
+helm: ## lint the chart, render it, hold the renders against the schemas and the files in the repository
+	.ci/helm
+
 .PHONY: servers
 servers: # Postgres and Redis binaries; installs Debian's packages when root, else names what is missing
 	@.ci/servers

@@ -31,6 +31,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		switch name {
 		case "version":
 			_, err = fmt.Fprintln(stdout, "decide", command.Version(version))
+		case "status":
+			err = s.showStatus(ctx, stdout)
 		case "eval":
 			err = explainCommand(ctx, s, os.Stdin, stdout)
 		default:

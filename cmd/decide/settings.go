@@ -23,6 +23,7 @@ type settings struct {
 	KeyPrefix    string `default:"everflag" help:"Prefix of the cache's keys."`
 	SnapshotFile string `placeholder:"FILE" help:"Where definitions survive a restart with everything down. Its directory must be writable. Without it decide cannot start while Redis is away."`
 	AdminAddr    string `default:"127.0.0.1:9465" help:"Address of the private listener: /livez, /readyz, /status, /metrics, /debug/pprof, /log/level, /explain."`
+	AdminURL     string `name:"admin-url" default:"http://127.0.0.1:9465" help:"Where status reaches a running decide."`
 	LogLevel     string `default:"info" enum:"debug,info,warn,error" help:"Log level: ${enum}."`
 	LogFormat    string `default:"auto" enum:"auto,json,console" help:"Log format: ${enum}; auto is console on a terminal, else json."`
 
@@ -33,9 +34,14 @@ type settings struct {
 
 	Public publicSettings `embed:"" group:"Public listener:"`
 
-	Serve   struct{}     `cmd:"" default:"withargs" help:"Answer flag requests (the default)."`
-	Eval    evalSettings `cmd:"" help:"Explain what a user gets, step by step, from Redis or from a snapshot file."`
-	Version struct{}     `cmd:"" help:"Print what was built."`
+	Serve   struct{}       `cmd:"" default:"withargs" help:"Answer flag requests (the default)."`
+	Eval    evalSettings   `cmd:"" help:"Explain what a user gets, step by step, from Redis or from a snapshot file."`
+	Status  statusSettings `cmd:"" help:"Show what a running decide serves; fails if it is not ready."`
+	Version struct{}       `cmd:"" help:"Print what was built."`
+}
+
+type statusSettings struct {
+	JSON bool `name:"json" help:"Print JSON."`
 }
 
 // publicSettings are those of the public listener.

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"strings"
 	"syscall"
 	"time"
 
@@ -54,7 +53,7 @@ func (s *settings) order(
 	bar := newProgress(stderr)
 	defer bar.stop()
 	go bar.follow(ctx, status)
-	err := s.post(ctx, path, report)
+	err := admin.Call(ctx, s.AdminURL, http.MethodPost, path, report)
 	if !errors.Is(err, syscall.ECONNREFUSED) {
 		return err
 	}
@@ -99,36 +98,8 @@ func lead(ctx context.Context, replicator *replication.Replicator, report any, d
 	return json.Unmarshal(text, report)
 }
 
-// post sends an order to the running replicator.
-func (s *settings) post(ctx context.Context, path string, report any) error {
-	return s.call(ctx, http.MethodPost, path, report)
-}
-
 func (s *settings) fetchStatus(ctx context.Context) (status replication.Status, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, 5*time.Second, errors.New("no answer within 5 s"))
 	defer cancel()
-	return status, s.call(ctx, http.MethodGet, "/status", &status)
-}
-
-func (s *settings) call(ctx context.Context, method, path string, answer any) error {
-	request, err := http.NewRequestWithContext(ctx, method, strings.TrimSuffix(s.AdminURL, "/")+path, http.NoBody)
-	if err != nil {
-		return command.BadSettingf("--admin-url", "%w", err)
-	}
-	response, err := http.DefaultClient.Do(request)
-	if err != nil {
-		return fmt.Errorf("asking the replicator at --admin-url: %w", err)
-	}
-	defer func() { _ = response.Body.Close() }() // it has been read, or is of no use
-	body, err := io.ReadAll(response.Body)
-	if err != nil {
-		return fmt.Errorf("asking the replicator at --admin-url: %w", err)
-	}
-	if response.StatusCode != http.StatusOK {
-		return fmt.Errorf("the replicator at --admin-url answered %s: %s", response.Status, strings.TrimSpace(string(body)))
-	}
-	if err := json.Unmarshal(body, answer); err != nil {
-		return fmt.Errorf("reading the answer of the replicator at --admin-url: %w", err)
-	}
-	return nil
+	return status, admin.Call(ctx, s.AdminURL, http.MethodGet, "/status", &status)
 }

@@ -9,19 +9,22 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/everflag/everflag/internal/admin"
 	"github.com/everflag/everflag/replication"
 )
 
-// showStatus prints what the replicator at --admin-url does.
+// showStatus prints what the replicator at --admin-url does, and fails if it is not ready, so that it can serve as a health check.
 func (s *settings) showStatus(ctx context.Context, stdout io.Writer) error {
 	status, err := s.fetchStatus(ctx)
 	if err != nil {
 		return err
 	}
 	if s.Status.JSON {
-		return printJSON(stdout, status)
+		err = printJSON(stdout, status)
+	} else {
+		err = printStatus(stdout, status, time.Now())
 	}
-	return printStatus(stdout, status, time.Now())
+	return cmp.Or(err, admin.Ready(ctx, s.AdminURL))
 }
 
 func printStatus(stdout io.Writer, status replication.Status, now time.Time) error {

@@ -167,7 +167,7 @@ func (s *stage) close() error {
 // hold waits for Ctrl-C.
 func (s *stage) hold() error {
 	fmt.Printf("\nStill running. Try:\n   psql '%s'\n", s.postgres.URL(database))
-	fmt.Printf("   curl -s 'http://%s/flags/?v=2' -d '{\"token\":\"%s\",\"distinct_id\":\"ada\"}'\n", s.decide[0].addr, demoToken)
+	fmt.Printf("   curl -s 'http://%s/flags/?v=2' --json '{\"token\":\"%s\",\"distinct_id\":\"ada\"}'\n", s.decide[0].addr, demoToken)
 	for _, p := range append([]*program{s.replicator}, s.decide...) {
 		fmt.Printf("   curl -s http://%s/status   # %s\n", p.admin, p.name)
 	}
