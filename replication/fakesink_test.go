@@ -33,6 +33,7 @@ type fakeCache struct {
 	position change.Position
 	epoch    int
 	writes   int
+	mixed    bool                            // some transaction was not applied row by row, and no exact copy has completed since
 	teams    map[int64]map[string]fakeRecord // by entity and key
 	history  []string
 	onChange func() // called with the lock held
@@ -160,13 +161,20 @@ func (f *fakeSink) apply(b change.Batch) {
 		return // a repetition
 	}
 	last := p.Checkpoint
-	for _, tx := range b.Txs {
+	before := p.Reconcile
+	if f.cache.mixed && len(b.Txs) > 0 {
+		f.t.Errorf("transaction %d comes before the reconcile that %q calls for", b.Txs[0].XID, before)
+	}
+	for i, tx := range b.Txs {
+		if tx.Reconcile != "" && i != len(b.Txs)-1 {
+			f.t.Errorf("transactions come behind one that calls for a reconcile")
+		}
 		if tx.EndLSN <= last || tx.CommitLSN >= tx.EndLSN {
 			f.t.Errorf("transaction %d ends at %s, after %s", tx.XID, tx.EndLSN, last)
 		}
 		last = tx.EndLSN
 		if tx.Reconcile != "" {
-			p.Reconcile = tx.Reconcile
+			p.Reconcile, f.cache.mixed = tx.Reconcile, true
 			f.cache.history = append(f.cache.history, "tx "+tx.Reconcile)
 			continue
 		}
@@ -174,6 +182,7 @@ func (f *fakeSink) apply(b change.Batch) {
 			f.change(c)
 		}
 	}
+	f.cache.mixed = f.cache.mixed || p.Reconcile != before
 	if b.Through < last {
 		f.t.Errorf("a batch through %s holds a transaction that ends at %s", b.Through, last)
 	}
@@ -320,6 +329,7 @@ func (f *fakeSink) Reconcile(_ context.Context, c change.Copy) (change.Reconcile
 	f.cache.history = append(f.cache.history, op+" "+c.Reason)
 	if c.Exact {
 		p.Checkpoint, p.Source, p.Complete, p.Reconcile = c.At, c.Source, true, ""
+		f.cache.mixed = false
 	}
 	if f.cache.onChange != nil {
 		f.cache.onChange()

@@ -42,7 +42,8 @@ const smallSchema = `
 		is_static boolean NOT NULL DEFAULT false, count integer);
 	CREATE TABLE posthog_evaluationcontext (id uuid PRIMARY KEY, name varchar(255) NOT NULL, team_id integer NOT NULL);
 	CREATE TABLE posthog_featureflagevaluationcontext (id uuid PRIMARY KEY, feature_flag_id integer NOT NULL, evaluation_context_id uuid NOT NULL);
-	CREATE TABLE posthog_experiment (id serial PRIMARY KEY, feature_flag_id integer, deleted boolean NOT NULL DEFAULT false);
+	CREATE TABLE posthog_experiment (id serial PRIMARY KEY,
+		feature_flag_id integer REFERENCES posthog_featureflag ON UPDATE CASCADE ON DELETE CASCADE, deleted boolean NOT NULL DEFAULT false);
 	INSERT INTO posthog_team (api_token, name, secret_api_token) VALUES ('phc_one', 'One', 'phs_one'), ('phc_two', 'Two', NULL);
 	INSERT INTO posthog_featureflag (key, team_id, filters) VALUES ('a', 1, '{"groups": [{"rollout_percentage": 50}]}'), ('b', 1, '{}'), ('c', 2, '[]');
 	INSERT INTO posthog_experiment (feature_flag_id) VALUES (1);`

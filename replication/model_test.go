@@ -42,7 +42,7 @@ func statement(r *rand.Rand) string {
 	case 13:
 		return fmt.Sprintf(`DELETE FROM posthog_cohort WHERE id %% 3 = %d`, r.IntN(3))
 	case 14:
-		return fmt.Sprintf(`INSERT INTO posthog_experiment (feature_flag_id) VALUES (%d)`, id)
+		return fmt.Sprintf(`INSERT INTO posthog_experiment (feature_flag_id) SELECT id FROM posthog_featureflag WHERE id = %d`, id)
 	case 15:
 		return fmt.Sprintf(`UPDATE posthog_experiment SET deleted = NOT deleted WHERE feature_flag_id = %d`, id)
 	case 16:
