@@ -4,6 +4,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -102,10 +103,17 @@ func (p *program) transact(*rapid.T) {
 	end := commit
 	if a.chance("rollback", 12) {
 		end = rollback
-	} else if p.source.prepared == "" && a.chance("prepare", 12) {
+	} else if p.source.prepared == "" && !locksOut(steps) && a.chance("prepare", 12) {
 		end = prepare
 	}
 	p.must(p.source.transaction(p.stage.t.Context(), steps, end))
+}
+
+// locksOut reports whether nobody could read the tables while these steps are undecided.
+func locksOut(steps []step) bool {
+	return slices.ContainsFunc(steps, func(s step) bool {
+		return slices.ContainsFunc(s.stmts, func(st stmt) bool { return strings.HasPrefix(st.sql, "TRUNCATE") })
+	})
 }
 
 // burst commits many small transactions at once, which batches and races are made of.

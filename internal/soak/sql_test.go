@@ -40,7 +40,8 @@ const (
 // author writes random SQL. Everything in it is literal: what it wrote can be run again.
 type author struct {
 	dice
-	serial int // makes names that no row has had yet
+	serial int  // makes names that no row has had yet
+	gentle bool // teams and flags are not truncated
 }
 
 func (a *author) next() int {

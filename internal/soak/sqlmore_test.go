@@ -136,6 +136,12 @@ func (a *author) truncate() []stmt {
 		"posthog_featureflagevaluationcontext", "posthog_experiment", "posthog_grouptypemapping", "posthog_cohort CASCADE", "posthog_featureflag CASCADE",
 		"posthog_team CASCADE",
 	}
+	if a.gentle {
+		if !a.chance("really", 20) {
+			return []stmt{sqlf("DELETE FROM posthog_cohort WHERE id >= 1000")}
+		}
+		which = which[:4]
+	}
 	s := sqlf("TRUNCATE %s", which[a.dice("truncate", len(which))])
 	s.may = true
 	return []stmt{s}

@@ -29,8 +29,9 @@ type watcher struct {
 	longest time.Duration // that a state was shown after it had been replaced
 	faults  []error       // what was wrong
 	floor   int           // index of the state last shown
-	amnesia bool          // the cache was replaced by an older one: it may go back, until it is complete under another epoch
-	epoch   string
+	amnesia bool          // the cache was replaced by an older one, and its leader has not noticed yet
+	last    look          // before that
+	epochs  map[string]bool
 
 	former      map[string]string // version by team
 	fingerprint string            // of the last look, if nothing changed there is nothing to judge
@@ -43,6 +44,7 @@ const everyLook = 5 * time.Millisecond
 func (w *watcher) run(ctx context.Context) {
 	var db *pgx.Conn
 	defer func() { w.hangUp(db) }()
+	w.epochs = map[string]bool{}
 	ticker := time.NewTicker(everyLook)
 	defer ticker.Stop()
 	for {
@@ -85,12 +87,15 @@ func (w *watcher) once(ctx context.Context, db *pgx.Conn) {
 	}
 	w.mu.Lock()
 	floor := w.floor
-	if w.amnesia && l.meta["epoch"] != w.epoch && l.meta["complete"] == "1" {
+	if w.amnesia && w.noticed(*l) {
 		w.amnesia = false
 		floor, w.former, w.contents = 0, nil, nil
 	}
 	amnesia := w.amnesia
-	w.epoch = l.meta["epoch"]
+	if !amnesia {
+		w.last = *l
+		w.epochs[l.meta["epoch"]] = true
+	}
 	w.mu.Unlock()
 	if amnesia {
 		return
@@ -109,6 +114,19 @@ func (w *watcher) once(ctx context.Context, db *pgx.Conn) {
 	if err != nil && len(w.faults) < 20 {
 		w.faults = append(w.faults, fmt.Errorf("%s: %w", time.Now().Format("15:04:05.000"), err))
 	}
+}
+
+// noticed reports whether a cache that was replaced has a leader that knows: under a new epoch, or because nothing was lost.
+func (w *watcher) noticed(l look) bool {
+	if l.meta["complete"] != "1" {
+		return false
+	}
+	if !w.epochs[l.meta["epoch"]] {
+		return true
+	}
+	is, _ := change.ParseLSN(l.meta["checkpoint"])
+	was, _ := change.ParseLSN(w.last.meta["checkpoint"])
+	return l.meta["epoch"] == w.last.meta["epoch"] && is >= was
 }
 
 // forget announces that the cache may go back.

@@ -1,0 +1,203 @@
+package soak
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/everflag/everflag/internal/oracle"
+	"github.com/everflag/everflag/internal/testenv"
+)
+
+// said is the history of right answers.
+type said struct {
+	history *history
+	at      map[string]map[string][]int // token → answer → states; guarded by the history
+	last    map[string]string
+}
+
+func newSaid(h *history) *said {
+	s := &said{history: h, at: map[string]map[string][]int{}, last: map[string]string{}}
+	h.onCommit = func(index int, state oracle.State) {
+		s.last = answers(state)
+		for token, answer := range s.last {
+			if s.at[token] == nil {
+				s.at[token] = map[string][]int{}
+			}
+			s.at[token][answer] = append(s.at[token][answer], index)
+		}
+	}
+	return s
+}
+
+// judge finds the first state, not before floor, in which this was the answer.
+func (s *said) judge(token, answer string, floor int) (shown int, err error) {
+	shown = floor
+	err = s.history.await(func() error {
+		known := s.at[token][answer]
+		switch {
+		case len(known) == 0:
+			return fmt.Errorf("%s was never answered %q; now it is %q", token, answer, s.last[token])
+		case known[len(known)-1] < floor:
+			return fmt.Errorf("%s is answered as of state %d after one as of state %d: %q", token, known[len(known)-1], floor, answer)
+		}
+		at, _ := slices.BinarySearch(known, floor)
+		shown = known[at]
+		return nil
+	})
+	return shown, err
+}
+
+// front is a decide process that is asked all the time.
+type front struct {
+	t       *testing.T
+	said    *said
+	env     []string
+	addr    string
+	admin   string
+	network *testenv.Flaky
+	client  http.Client
+
+	program *testenv.Program // owned by the test
+
+	away  atomic.Bool  // it is being restarted: no answer is no fault
+	lives atomic.Int64 // a new life may begin with an older file
+	asked atomic.Int64
+
+	mu     sync.Mutex
+	faults []error
+}
+
+func (f *front) start() {
+	f.program = testenv.Run(f.t, testenv.Build(f.t, "cmd/decide"), f.env, "serve")
+	testenv.Eventually(f.t, settle, func() error { return f.ready(f.t.Context()) })
+	f.lives.Add(1)
+	f.away.Store(false)
+}
+
+func (f *front) kill() {
+	f.away.Store(true)
+	f.program.Kill(f.t)
+}
+
+func (f *front) ready(ctx context.Context) error {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+f.admin+"/readyz", nil)
+	if err != nil {
+		return err
+	}
+	response, err := f.client.Do(request)
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		return errors.New(response.Status)
+	}
+	return nil
+}
+
+// ask returns the flags that are on, as one text.
+func (f *front) ask(ctx context.Context, token string) (map[string]string, string, error) {
+	body := fmt.Sprintf(`{"token":%q,"distinct_id":"somebody"}`, token)
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+f.addr+"/flags/?v=2", strings.NewReader(body))
+	if err != nil {
+		return nil, "", err
+	}
+	request.Header.Set("Content-Type", "application/json")
+	response, err := f.client.Do(request)
+	if err != nil {
+		return nil, "", err
+	}
+	defer response.Body.Close()
+	text, err := io.ReadAll(response.Body)
+	if err != nil {
+		return nil, "", err
+	}
+	if response.StatusCode != http.StatusOK {
+		return nil, fmt.Sprintf("status %d: %s", response.StatusCode, text), nil
+	}
+	var decoded struct {
+		Errors bool `json:"errorsWhileComputingFlags"`
+		Flags  map[string]struct {
+			Enabled  bool
+			Failed   bool
+			Metadata struct{ Payload *string }
+		}
+	}
+	if err := json.Unmarshal(text, &decoded); err != nil {
+		return nil, "", fmt.Errorf("%w in %s", err, text)
+	}
+	on := map[string]string{}
+	for key, flag := range decoded.Flags {
+		if flag.Failed {
+			decoded.Errors = true
+		}
+		if flag.Enabled && flag.Metadata.Payload != nil {
+			on[key] = *flag.Metadata.Payload
+		}
+	}
+	if decoded.Errors {
+		return on, "with errors: " + string(text), nil
+	}
+	return on, canonical(on), nil
+}
+
+// read asks for all steady teams in turn until the context ends, and judges what it hears. reset tells how often the cache was replaced by an older one.
+func (f *front) read(ctx context.Context, reset func() int64) {
+	ticker := time.NewTicker(5 * time.Millisecond)
+	defer ticker.Stop()
+	floors := map[string]int{}
+	var life, era int64
+	for i := 0; ; i++ {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		if f.away.Load() {
+			continue
+		}
+		if l, e := f.lives.Load(), reset(); l != life || e != era {
+			life, era = l, e
+			clear(floors)
+		}
+		token := steadyToken(steadyFrom + i%(steadyTo-steadyFrom+1))
+		_, answer, err := f.ask(ctx, token)
+		if f.away.Load() || ctx.Err() != nil {
+			continue
+		}
+		f.asked.Add(1)
+		if err == nil {
+			var shown int
+			if shown, err = f.said.judge(token, answer, floors[token]); err == nil {
+				floors[token] = shown
+			}
+		}
+		if err != nil && f.lives.Load() == life && reset() == era && !f.away.Load() {
+			f.fault(err)
+		}
+	}
+}
+
+func (f *front) fault(err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if len(f.faults) < 20 {
+		f.faults = append(f.faults, fmt.Errorf("%s decide at %s: %w", time.Now().Format("15:04:05.000"), f.addr, err))
+	}
+}
+
+func (f *front) err() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return errors.Join(f.faults...)
+}

@@ -1,0 +1,270 @@
+package soak
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"time"
+
+	"github.com/everflag/everflag/internal/killpoint"
+	"github.com/everflag/everflag/internal/testenv"
+	"github.com/everflag/everflag/internal/testenv/server"
+)
+
+// fault is one way in which things go wrong. inject returns what undoes it.
+type fault struct {
+	name   string
+	target string // two faults at a time have different targets
+	hold   [2]time.Duration
+	alone  bool // it waits until all is well, so nothing else may be wrong
+	inject func(a *arena) (heal func())
+}
+
+var (
+	brief = [2]time.Duration{0, time.Second}
+	some  = [2]time.Duration{200 * time.Millisecond, 4 * time.Second}
+	long  = [2]time.Duration{3 * time.Second, 9 * time.Second}
+)
+
+func nothing() {}
+
+var faults = []fault{
+	{name: "replicator: kill -9", target: "replicator", hold: brief, inject: func(a *arena) func() {
+		n := a.node()
+		n.kill()
+		return func() { n.start("") }
+	}},
+	{name: "replicators: both kill -9", target: "replicator", hold: brief, inject: func(a *arena) func() {
+		a.nodes[0].kill()
+		a.nodes[1].kill()
+		return func() { a.nodes[0].start(""); a.nodes[1].start("") }
+	}},
+	{name: "replicator: kill at a point", target: "replicator", hold: brief, inject: (*arena).killAtPoint},
+	{name: "replicator: SIGTERM", target: "replicator", hold: brief, inject: func(a *arena) func() {
+		n := a.node()
+		n.program.Signal(a.t, syscall.SIGTERM)
+		return func() { n.kill(); n.start("") }
+	}},
+	{name: "leader: frozen", target: "replicator", hold: long, inject: func(a *arena) func() { return a.freeze(a.leader()) }},
+	{name: "leader: frozen a moment", target: "replicator", hold: brief, inject: func(a *arena) func() { return a.freeze(a.leader()) }},
+	{name: "Postgres: fast restart", target: "Postgres", hold: brief, inject: func(a *arena) func() { return a.restartPostgres(server.Fast) }},
+	{name: "Postgres: immediate restart", target: "Postgres", hold: brief, inject: func(a *arena) func() { return a.restartPostgres(server.Immediate) }},
+	{name: "Postgres: kill -9", target: "Postgres", hold: brief, inject: func(a *arena) func() {
+		a.pg.Kill(a.t)
+		return func() { a.pg.Start(a.t) }
+	}},
+	{name: "Postgres: frozen", target: "Postgres", hold: some, inject: func(a *arena) func() {
+		a.pg.Freeze(a.t)
+		return func() { a.pg.Thaw(a.t) }
+	}},
+	{name: "Postgres: walsender terminated", target: "Postgres", hold: brief, inject: func(a *arena) func() {
+		a.sql("SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = $1 AND active", slotName)
+		return nothing
+	}},
+	{name: "Postgres: slot dropped", target: "Postgres", hold: brief, inject: (*arena).dropSlot},
+	{name: "Postgres: publication dropped", alone: true, target: "Postgres", hold: brief, inject: func(a *arena) func() {
+		a.tables(func(context.Context) error {
+			return a.load.alone(a.t.Context(), "DROP PUBLICATION IF EXISTS "+slotName)
+		})
+		return nothing
+	}},
+	{name: "Postgres: migration", alone: true, target: "Postgres", hold: brief, inject: func(a *arena) func() {
+		a.tables(func(ctx context.Context) error {
+			return a.load.transaction(ctx, []step{{a.load.author.migrate(), ""}}, commit)
+		})
+		return nothing
+	}},
+	{name: "Postgres: prepared transaction", target: "Postgres", hold: some, inject: (*arena).prepare},
+	{name: "Postgres: huge transaction", target: "Postgres", hold: brief, inject: func(a *arena) func() {
+		const few = "WHERE id IN (SELECT id FROM posthog_cohort ORDER BY id LIMIT 3)"
+		a.commit("UPDATE posthog_cohort SET filters = jsonb_build_object('noise', (SELECT string_agg(md5(random()::text), '') FROM generate_series(1, 8000))) " + few)
+		return func() { a.commit("UPDATE posthog_cohort SET filters = NULL WHERE length(filters::text) > 100000") }
+	}},
+	{name: "Redis: kill -9, empty", target: "Redis", hold: brief, inject: func(a *arena) func() {
+		a.rd.Kill(a.t)
+		a.must(os.Remove(a.dump()), os.ErrNotExist)
+		return func() { a.rd.Start(a.t) }
+	}},
+	{name: "Redis: kill -9, restart from a new dump", target: "Redis", hold: brief, inject: func(a *arena) func() {
+		a.save()
+		a.backUp()
+		return a.restore()
+	}},
+	{name: "Redis: kill -9, restart from an old dump", target: "Redis", hold: brief, inject: func(a *arena) func() {
+		if _, err := os.Stat(a.backup()); err != nil {
+			a.save()
+			a.backUp()
+		}
+		return a.restore()
+	}},
+	{name: "Redis: FLUSHALL", target: "Redis", hold: brief, inject: func(a *arena) func() {
+		a.redis("FLUSHALL")
+		return nothing
+	}},
+	{name: "Redis: SCRIPT FLUSH, CLIENT KILL", target: "Redis", hold: brief, inject: func(a *arena) func() {
+		a.redis("SCRIPT", "FLUSH")
+		a.redis("CLIENT", "KILL", "TYPE", "normal")
+		return nothing
+	}},
+	{name: "Redis: frozen", target: "Redis", hold: some, inject: func(a *arena) func() {
+		a.rd.Freeze(a.t)
+		return func() { a.rd.Thaw(a.t) }
+	}},
+	{name: "network to Redis: cut", target: "network", hold: some, inject: func(a *arena) func() { return a.cut(toRedis, (*testenv.Flaky).Cut) }},
+	{name: "network to Redis: silent", target: "network", hold: some, inject: func(a *arena) func() { return a.cut(toRedis, (*testenv.Flaky).Stall) }},
+	{name: "network to Redis: half closed", target: "network", hold: some, inject: func(a *arena) func() { return a.cut(toRedis, (*testenv.Flaky).HalfClose) }},
+	{name: "network to Redis: slow", target: "network", hold: some, inject: func(a *arena) func() { return a.cut(toRedis, slow) }},
+	{name: "network to Postgres: cut", target: "network", hold: some, inject: func(a *arena) func() { return a.cut(toPostgres, (*testenv.Flaky).Cut) }},
+	{name: "network to Postgres: silent", target: "network", hold: some, inject: func(a *arena) func() { return a.cut(toPostgres, (*testenv.Flaky).Stall) }},
+	{name: "network to Postgres: half closed", target: "network", hold: some, inject: func(a *arena) func() { return a.cut(toPostgres, (*testenv.Flaky).HalfClose) }},
+	{name: "network to Postgres: slow", target: "network", hold: some, inject: func(a *arena) func() { return a.cut(toPostgres, slow) }},
+	{name: "decide: kill -9", target: "decide", hold: brief, inject: func(a *arena) func() {
+		f := a.fronts[a.rng.IntN(len(a.fronts))]
+		f.kill()
+		return f.start
+	}},
+	{name: "decide: no Redis", target: "decide", hold: some, inject: func(a *arena) func() {
+		f := a.fronts[a.rng.IntN(len(a.fronts))]
+		f.network.Cut()
+		return f.network.Restore
+	}},
+}
+
+func slow(f *testenv.Flaky) { f.Delay(50 * time.Millisecond) }
+
+func toRedis(n *node) *testenv.Flaky    { return n.toRedis }
+func toPostgres(n *node) *testenv.Flaky { return n.toPG }
+
+// cut breaks the network of one replicator or of both.
+func (a *arena) cut(which func(*node) *testenv.Flaky, how func(*testenv.Flaky)) (heal func()) {
+	nodes := a.nodes[:]
+	if a.rng.IntN(2) == 0 {
+		nodes = []*node{a.node()}
+	}
+	for _, n := range nodes {
+		how(which(n))
+	}
+	return func() {
+		for _, n := range nodes {
+			which(n).Cut() // what was swallowed leaves connections out of step
+			which(n).Restore()
+		}
+	}
+}
+
+func (a *arena) freeze(n *node) (heal func()) {
+	n.program.Signal(a.t, syscall.SIGSTOP)
+	return func() { n.program.Signal(a.t, syscall.SIGCONT) }
+}
+
+func (a *arena) restartPostgres(how server.StopMode) (heal func()) {
+	start := time.Now()
+	a.pg.Stop(a.t, how)
+	if took := time.Since(start); took > 10*time.Second {
+		a.t.Errorf("Postgres needed %v for a %s shutdown (G5)", took, how)
+	}
+	return func() { a.pg.Start(a.t) }
+}
+
+// killAtPoint lets a replicator die between two steps whose order matters.
+func (a *arena) killAtPoint() (heal func()) {
+	n := a.node()
+	n.kill()
+	stages := []string{killpoint.Read, killpoint.Apply, killpoint.Acknowledge, killpoint.Reconcile}
+	stage := stages[a.rng.IntN(len(stages))]
+	if a.rng.IntN(2) == 0 { // it will lead
+		a.other(n).kill()
+	}
+	n.start(stage + ":" + strconv.Itoa(a.rng.IntN(20)))
+	timer := time.NewTimer(4 * time.Second)
+	defer timer.Stop()
+	select {
+	case <-n.program.Ended():
+		a.count("replicator: died at "+stage, 0)
+	case <-timer.C: // the point did not come often enough
+	}
+	return func() {
+		n.kill()
+		n.start("")
+		if a.other(n).program == nil {
+			a.other(n).start("")
+		}
+	}
+}
+
+// dropSlot takes the slot from under the replicators.
+func (a *arena) dropSlot() (heal func()) {
+	for range 20 {
+		a.sql("SELECT pg_terminate_backend(active_pid, 1000) FROM pg_replication_slots WHERE slot_name = $1 AND active", slotName)
+		if a.sql("SELECT pg_drop_replication_slot($1)", slotName) == nil {
+			break // else a replicator was quicker
+		}
+	}
+	return nothing
+}
+
+// prepare leaves a transaction undecided, which every new slot has to wait for.
+func (a *arena) prepare() (heal func()) {
+	a.load.Lock()
+	defer a.load.Unlock()
+	if a.load.prepared == "" {
+		_ = a.load.transaction(a.t.Context(), []step{{a.load.author.steady(), ""}}, prepare) // the source may be away
+	}
+	how := []ending{commit, rollback}[a.rng.IntN(2)]
+	return func() {
+		testenv.Eventually(a.t, settle, func() error {
+			a.load.Lock()
+			defer a.load.Unlock()
+			if err := a.load.caughtUp(a.t.Context()); err != nil {
+				return err
+			}
+			return a.load.decide(a.t.Context(), how)
+		})
+	}
+}
+
+// tables changes definitions, or what is published of them, and lets no other transaction follow until the replicator has had the time to see it: the
+// stream does not tell, so until then nobody can know.
+func (a *arena) tables(change func(context.Context) error) {
+	a.load.Lock()
+	defer a.load.Unlock()
+	if change(a.t.Context()) != nil {
+		return // the source is away; the load will catch up
+	}
+	before := time.Now()
+	testenv.Eventually(a.t, settle, func() error {
+		if time.Since(before) < 4*catalogEvery {
+			return fmt.Errorf("waiting for the catalog watch")
+		}
+		return a.equal(a.t.Context(), a.load.db)
+	})
+	a.history.tighten()
+}
+
+// dump is the file of Redis, backup a copy that is taken now and then.
+func (a *arena) dump() string   { return filepath.Join(a.redisDir, "dump.rdb") }
+func (a *arena) backup() string { return filepath.Join(a.redisDir, "backup.rdb") }
+
+func (a *arena) save() { a.redis("SAVE") }
+
+func (a *arena) backUp() {
+	if content, err := os.ReadFile(a.dump()); err == nil {
+		a.must(os.WriteFile(a.backup(), content, 0o644))
+	}
+}
+
+// restore kills Redis and starts it from the backup: it has forgotten what came later, and says nothing of it.
+func (a *arena) restore() (heal func()) {
+	a.rd.Kill(a.t)
+	content, err := os.ReadFile(a.backup())
+	a.must(err)
+	a.must(os.WriteFile(a.dump(), content, 0o644))
+	return func() {
+		a.era.Add(1)
+		a.watcher.forget()
+		a.rd.Start(a.t)
+	}
+}

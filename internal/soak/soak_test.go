@@ -1,0 +1,181 @@
+package soak
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/everflag/everflag/internal/testenv"
+)
+
+// TestSoak lets load and random faults loose on the real programs, two replicators and two decide processes, and holds what the cache shows and what decide
+// says against the history of commits all the time. After every fault the newest state must be served within seconds, without anybody's help (G1–G9).
+//
+//	EVERFLAG_SOAK_TIME=2m   how long
+//	EVERFLAG_SOAK_SEED=17   which faults, in which order, and which load; the moments at which they meet are the machine's
+func TestSoak(t *testing.T) {
+	t.Parallel()
+	lasting := duration(t, "EVERFLAG_SOAK_TIME", 15*time.Second)
+	seed := uint64(time.Now().UnixNano())
+	if text := os.Getenv("EVERFLAG_SOAK_SEED"); text != "" {
+		var err error
+		if seed, err = strconv.ParseUint(text, 10, 64); err != nil {
+			t.Fatal(err)
+		}
+	}
+	fmt.Printf("soak: seed %d, for %v\n", seed, lasting) // at once, and not with the rest at the end
+	a := newArena(t, seed)
+	defer a.summary()
+	a.recover("start")
+	for until := time.Now().Add(lasting); time.Now().Before(until) && !t.Failed(); {
+		a.round()
+	}
+	a.quiesce()
+}
+
+// round is one fault, or two at a time, and the recovery from it.
+func (a *arena) round() {
+	chosen := []fault{a.pick(func(f fault) bool { return a.only == "" || a.only == f.name })}
+	if first := chosen[0]; !first.alone && a.only == "" && a.rng.IntN(3) == 0 {
+		chosen = append(chosen, a.pick(func(f fault) bool { return !f.alone && f.target != first.target }))
+	}
+	name := ""
+	heals := make([]func(), len(chosen))
+	for i, f := range chosen {
+		a.event("inject %s", f.name)
+		heals[i] = f.inject(a)
+		if name += f.name; i < len(chosen)-1 {
+			name += " + "
+		}
+	}
+	for i, f := range chosen {
+		a.pause(f.hold[0] + time.Duration(a.rng.Int64N(int64(f.hold[1]-f.hold[0]))))
+		a.event("heal %s", f.name)
+		heals[i]()
+		a.count(f.name, 0)
+	}
+	a.recover(name)
+	a.pause(time.Duration(a.rng.Int64N(int64(500 * time.Millisecond))))
+	a.check()
+}
+
+func (a *arena) pick(suits func(fault) bool) fault {
+	for {
+		if f := faults[a.rng.IntN(len(faults))]; suits(f) {
+			return f
+		}
+	}
+}
+
+func (a *arena) pause(d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-a.t.Context().Done():
+	}
+}
+
+// How quickly all must be well again after a fault. What takes longer than quick is counted, what takes longer than patience is a failure.
+const (
+	quick    = 2 * time.Second
+	patience = 20 * time.Second
+)
+
+// recover commits a change and waits until both decide processes serve it and the cache calls itself complete.
+func (a *arena) recover(after string) {
+	start := time.Now()
+	deadline := start.Add(patience)
+	payload := ""
+	var last error
+	for time.Now().Before(deadline) && !a.t.Failed() {
+		if payload == "" {
+			payload, last = a.probe()
+		} else if last = a.served(payload); last == nil {
+			took := time.Since(start)
+			a.count("recovery: "+after, took)
+			a.recoveries = append(a.recoveries, took)
+			a.event("recovered after %v", took.Round(time.Millisecond))
+			return
+		}
+		a.pause(5 * time.Millisecond)
+	}
+	a.t.Errorf("not recovered within %v after %s: %v", patience, after, last)
+}
+
+// probe commits a change that can be told from all others.
+func (a *arena) probe() (payload string, err error) {
+	a.load.Lock()
+	defer a.load.Unlock()
+	ctx, cancel := context.WithTimeout(a.t.Context(), 5*time.Second)
+	defer cancel()
+	if err := a.load.caughtUp(ctx); err != nil {
+		return "", err
+	}
+	filters := a.load.author.steadyFilters(100)
+	payload = strconv.Itoa(a.load.author.serial)
+	a.probed = a.load.author.serial
+	before := a.load.committed
+	st := sqlf("UPDATE posthog_featureflag SET filters = '%s', active = true WHERE team_id BETWEEN %d AND %d AND key = 's-1'", filters, steadyFrom, steadyTo)
+	if err := a.load.transaction(ctx, []step{{[]stmt{st}, ""}}, commit); err != nil {
+		return "", err
+	}
+	if a.load.committed == before {
+		return "", fmt.Errorf("the probe was aborted") // a prepared transaction holds the rows
+	}
+	return payload, nil
+}
+
+// served returns nil if both decide processes answer as of the probe, or a later change of the same flag, and the cache is complete.
+func (a *arena) served(payload string) error {
+	ctx, cancel := context.WithTimeout(a.t.Context(), 2*time.Second)
+	defer cancel()
+	for _, f := range a.fronts {
+		on, answer, err := f.ask(ctx, steadyToken(steadyFrom))
+		if err != nil {
+			return err
+		}
+		if got, _ := strconv.Atoi(on["s-1"]); got < a.probed {
+			return fmt.Errorf("decide at %s says %s, not yet %s", f.addr, answer, payload)
+		}
+	}
+	meta, err := a.cache.HGetAll(ctx, a.watcher.key("meta")).Result()
+	if err != nil {
+		return err
+	}
+	if meta["complete"] != "1" || meta["reconcile"] != "" {
+		return fmt.Errorf("meta is %v", meta)
+	}
+	return nil
+}
+
+// check fails as soon as anybody has seen something wrong.
+func (a *arena) check() {
+	for _, err := range append([]error{a.watcher.err()}, a.fronts[0].err(), a.fronts[1].err()) {
+		if err != nil {
+			a.t.Errorf("difference: %v", err)
+		}
+	}
+	for _, n := range a.nodes {
+		n.inspect()
+	}
+}
+
+// quiesce stops the load and wants the cache to be equal to the tables.
+func (a *arena) quiesce() {
+	a.load.Lock()
+	defer a.load.Unlock()
+	testenv.Eventually(a.t, settle, func() error {
+		if err := a.load.caughtUp(a.t.Context()); err != nil {
+			return err
+		}
+		return a.equal(a.t.Context(), a.load.db)
+	})
+	a.check()
+}
+
+func newRand(seed, stream uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, stream)) }
