@@ -8,8 +8,6 @@ import (
 	"strconv"
 	"time"
 
-	"go.uber.org/zap"
-
 	"github.com/everflag/everflag/internal/change"
 	"github.com/everflag/everflag/internal/flagcache"
 )
@@ -24,20 +22,12 @@ type reconciliation struct {
 	beat   time.Time // of the last sign of work
 }
 
-// Reconcile makes the cache equal to the copy.
+// Reconcile makes the cache equal to the copy. Its caller logs the result.
 func (w *Writer) Reconcile(ctx context.Context, c change.Copy) (change.ReconcileResult, error) {
 	if w.owner == "" {
 		return change.ReconcileResult{}, fmt.Errorf("reconciling: not acquired: %w", change.ErrFenced)
 	}
-	start := time.Now()
-	result, err := w.reconcile(ctx, c)
-	if err != nil {
-		return result, err
-	}
-	w.config.Logger.Info("reconciled", zap.String("reason", c.Reason), zap.Bool("exact", c.Exact), zap.Stringer("at", c.At), zap.Int("teams", result.Teams),
-		zap.Int("rows", result.Rows), zap.Int("teams_written", result.TeamsWritten), zap.Int("teams_gone", result.TeamsGone),
-		zap.Duration("took", time.Since(start)))
-	return result, nil
+	return w.reconcile(ctx, c)
 }
 
 func (w *Writer) reconcile(ctx context.Context, c change.Copy) (change.ReconcileResult, error) {

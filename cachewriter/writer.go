@@ -157,9 +157,6 @@ func (w *Writer) note(ctx context.Context, step string, beat int, reason string,
 // setMarker takes over the marker that Redis answered.
 func (w *Writer) setMarker(reply []any) {
 	marker, _ := reply[1].(string)
-	if marker != w.marker && marker != "" {
-		w.config.Logger.Warn("a reconcile is due", zap.String("reason", marker), zap.Stringer("checkpoint", w.checkpoint))
-	}
 	w.marker = marker
 	w.metrics.marked(marker)
 }

@@ -71,7 +71,7 @@ func TestComposeHardensPrograms(t *testing.T) {
 			t.Errorf("%s does not wait for a healthy Redis", name)
 		}
 	}
-	for _, name := range []string{"postgres", "redis"} {
+	for _, name := range []string{"postgres", "redis", "replicator", "decide-1", "decide-2"} {
 		if at[[]any](services[name], "healthcheck", "test") == nil {
 			t.Errorf("%s has no health check", name)
 		}
