@@ -57,11 +57,15 @@ func serve(ctx context.Context, s settings, stderr io.Writer) error {
 	}
 	handler := decide.New(handlerConfig, definitions, log, decide.NewMetrics(registry))
 
+	reader, err := newReader(definitions, log)
+	if err != nil {
+		return err
+	}
 	var draining atomic.Bool
 	private, err := admin.Listen(ctx, admin.Config{
 		Addr: s.AdminAddr, Ready: func() error { return ready(definitions, &draining) }, Status: func() any { return definitions.Status() },
 		Registry: registry, Level: level, Log: log,
-		Routes: map[string]http.Handler{"POST /explain": decide.ExplainHandler(definitions)},
+		Routes: reader.with(map[string]http.Handler{"POST /explain": decide.ExplainHandler(definitions)}),
 	})
 	if err != nil {
 		return command.BadSettingf("--admin-addr", "%w: choose another address", err)

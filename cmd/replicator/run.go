@@ -46,13 +46,18 @@ func (s *settings) replicate(ctx context.Context, stderr io.Writer) error {
 	if err := preflight(ctx, writer, log); err != nil {
 		return err
 	}
-	replicator, err := replication.New(config, writer, log, registry)
+	changes := &feed{}
+	replicator, err := replication.New(config, observed{writer, changes}, log, registry)
 	if err != nil {
 		return command.BadSettings{Err: err}
 	}
+	board, err := newBoard(replicator.Status, changes, log)
+	if err != nil {
+		return err
+	}
 	private, err := admin.Listen(ctx, admin.Config{
 		Addr: s.AdminAddr, Ready: func() error { return ready(replicator.Status()) }, Status: func() any { return replicator.Status() },
-		Registry: registry, Level: level, Log: log, Routes: orders(replicator),
+		Registry: registry, Level: level, Log: log, Routes: board.with(orders(replicator)),
 	})
 	if err != nil {
 		return command.BadSettingf("--admin-addr", "%w: choose another address", err)
@@ -65,6 +70,7 @@ func (s *settings) replicate(ctx context.Context, stderr io.Writer) error {
 	defer stop()
 	var group errgroup.Group
 	group.Go(func() error { return private.Run(outlive) })
+	group.Go(func() error { return board.Run(outlive) })
 	group.Go(func() error {
 		defer stop()
 		return replicator.Run(ctx)
