@@ -304,3 +304,35 @@ func TestIncompleteTransactionIsLeftOutWhole(t *testing.T) {
 	b.fill()
 	b.check()
 }
+
+// G2: the same if any of the replies on the way is lost, so that the batch has to be sent again: what was left out stays so.
+func TestIncompleteTransactionAfterALostReply(t *testing.T) {
+	for lost := range 10 {
+		t.Run(fmt.Sprint(lost), func(t *testing.T) {
+			b := filled(t)
+			flaky := &flaky{}
+			b.Writer = b.writer(b.url, flaky)
+			b.acquire()
+			b.apply(b.m.begin().put(flag, "10", modelRow{"deleted": true}).commit())
+			before := b.m.begin().put(cohort, "5", modelRow{"is_static": true}).commit()
+			shown := b.m.image()
+			partial := b.m.begin().put(flag, "11", modelRow{"active": true}).put(flag, "10", modelRow{"deleted": false}, "filters").commit()
+			after := b.m.begin().put(flag, "11", modelRow{"key": "delta"}).commit()
+			batch := change.Batch{Txs: []*change.Tx{before, partial, after}, Through: after.EndLSN}
+			flaky.plan = append(make([]failure, lost), persisted)
+			pending, err := b.Apply(t.Context(), batch)
+			if err != nil {
+				pending, err = b.Apply(t.Context(), batch)
+			}
+			if err != nil || pending == "" {
+				t.Fatalf("Apply = %q, %v", pending, err)
+			}
+			if diff := b.diff(shown); diff != "" {
+				t.Errorf("the cache is not as of the last whole transaction (-source +cache):\n%s", diff)
+			}
+			if got, want := b.meta("checkpoint"), after.EndLSN.String(); got != want {
+				t.Errorf("checkpoint %s, want %s", got, want)
+			}
+		})
+	}
+}

@@ -166,10 +166,13 @@ func (w *Writer) Apply(ctx context.Context, batch change.Batch) (pending string,
 	if w.owner == "" {
 		return "", fmt.Errorf("applying a batch: not acquired: %w", change.ErrFenced)
 	}
+	txs := batch.Txs
+	if w.inflight != nil && w.inflight.plan.marker != "" {
+		txs = nil // as below: this is the batch of which a part was sent
+	}
 	if err := w.resend(ctx); err != nil {
 		return "", err
 	}
-	txs := batch.Txs
 	for len(txs) > 0 {
 		if txs[0].EndLSN <= w.checkpoint {
 			txs = txs[1:] // a replay
