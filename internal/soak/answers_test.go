@@ -151,12 +151,12 @@ func (f *front) ask(ctx context.Context, token string) (map[string]string, strin
 	return on, canonical(on), nil
 }
 
-// read asks for all steady teams in turn until the context ends, and judges what it hears. reset tells how often the cache was replaced by an older one.
-func (f *front) read(ctx context.Context, reset func() int64) {
+// read asks for all steady teams in turn until the context ends, and judges what it hears. While replaced is true, the cache may be an older one.
+func (f *front) read(ctx context.Context, replaced *atomic.Bool) {
 	ticker := time.NewTicker(5 * time.Millisecond)
 	defer ticker.Stop()
 	floors := map[string]int{}
-	var life, era int64
+	var life int64
 	for i := 0; ; i++ {
 		select {
 		case <-ctx.Done():
@@ -166,8 +166,8 @@ func (f *front) read(ctx context.Context, reset func() int64) {
 		if f.away.Load() {
 			continue
 		}
-		if l, e := f.lives.Load(), reset(); l != life || e != era {
-			life, era = l, e
+		if now := f.lives.Load(); now != life || replaced.Load() {
+			life = now
 			clear(floors)
 		}
 		token := steadyToken(steadyFrom + i%(steadyTo-steadyFrom+1))
@@ -182,7 +182,7 @@ func (f *front) read(ctx context.Context, reset func() int64) {
 				floors[token] = shown
 			}
 		}
-		if err != nil && f.lives.Load() == life && reset() == era && !f.away.Load() {
+		if err != nil && f.lives.Load() == life && !f.away.Load() {
 			f.fault(err)
 		}
 	}
@@ -191,7 +191,7 @@ func (f *front) read(ctx context.Context, reset func() int64) {
 func (f *front) fault(err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if len(f.faults) < 20 {
+	if len(f.faults) < 5 {
 		f.faults = append(f.faults, fmt.Errorf("%s decide at %s: %w", time.Now().Format("15:04:05.000"), f.addr, err))
 	}
 }

@@ -46,8 +46,9 @@ type arena struct {
 	history *history
 	watcher *watcher
 	load    *load
-	era     atomic.Int64 // how often the cache was replaced by an older one
-	probed  int          // serial of the last probe
+	probed  int // serial of the last probe
+
+	replaced atomic.Bool // Redis was restored from a dump, and not all have recovered from that
 
 	began      time.Time
 	events     []string
@@ -115,7 +116,7 @@ func (a *arena) background() {
 	running.Go(func() { a.load.run(ctx) })
 	running.Go(func() { a.watcher.run(ctx) })
 	for _, f := range a.fronts {
-		running.Go(func() { f.read(ctx, a.era.Load) })
+		running.Go(func() { f.read(ctx, &a.replaced) })
 	}
 	a.t.Cleanup(func() {
 		cancel()

@@ -263,7 +263,7 @@ func (a *arena) restore() (heal func()) {
 	a.must(err)
 	a.must(os.WriteFile(a.dump(), content, 0o644))
 	return func() {
-		a.era.Add(1)
+		a.replaced.Store(true)
 		a.watcher.forget()
 		a.rd.Start(a.t)
 	}

@@ -184,7 +184,7 @@ func (h *history) newest() int {
 func (h *history) staleness(index int, now time.Time) time.Duration {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if index+1 >= len(h.times) {
+	if index < 0 || index+1 >= len(h.times) {
 		return 0
 	}
 	return now.Sub(h.times[index+1])
@@ -197,9 +197,10 @@ type look struct {
 	state    oracle.State
 }
 
-// judge returns what is wrong with a look. floor is the oldest state that it may show; the state that it shows is the next floor.
-func (h *history) judge(l look, floor int) (shown int, err error) {
-	shown = floor
+// judge returns what is wrong with a look. floor is the oldest state that it may show; the state that it shows is the next floor. Of states that are equal
+// it shows the oldest possible, and the newest; newest is negative if it shows none as a whole.
+func (h *history) judge(l look, floor int) (shown, newest int, err error) {
+	shown, newest = floor, -1
 	err = h.await(func() error {
 		switch {
 		case h.loose:
@@ -218,10 +219,10 @@ func (h *history) judge(l look, floor int) (shown int, err error) {
 			return fmt.Errorf("went back to state %d of %d after state %d", known[len(known)-1], len(h.times), floor)
 		}
 		at, _ := slices.BinarySearch(known, floor)
-		shown = known[at]
+		shown, newest = known[at], known[len(known)-1]
 		return nil
 	})
-	return shown, err
+	return shown, newest, err
 }
 
 // judgeTeams holds a cache that is being reconciled to the weaker rule: each team whole, as of some commit.

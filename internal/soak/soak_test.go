@@ -31,10 +31,17 @@ func TestSoak(t *testing.T) {
 	a := newArena(t, seed)
 	defer a.summary()
 	a.recover("start")
+	told := time.Now()
 	for until := time.Now().Add(lasting); time.Now().Before(until) && !t.Failed(); {
 		a.round()
+		if time.Since(told) > time.Minute {
+			told = time.Now()
+			fmt.Printf("soak: %v, %d recoveries, %d looks\n", time.Since(a.began).Round(time.Second), len(a.recoveries), a.watcher.count())
+		}
 	}
-	a.quiesce()
+	if !t.Failed() {
+		a.quiesce()
+	}
 }
 
 // round is one fault, or two at a time, and the recovery from it.
@@ -97,6 +104,7 @@ func (a *arena) recover(after string) {
 			payload, last = a.probe()
 		} else if last = a.served(payload); last == nil {
 			took := time.Since(start)
+			a.replaced.Store(false)
 			a.count("recovery: "+after, took)
 			a.recoveries = append(a.recoveries, took)
 			a.event("recovered after %v", took.Round(time.Millisecond))

@@ -29,9 +29,9 @@ type watcher struct {
 	longest time.Duration // that a state was shown after it had been replaced
 	faults  []error       // what was wrong
 	floor   int           // index of the state last shown
+	newest  int           // the newest state that is equal to it
 	amnesia bool          // the cache was replaced by an older one, and its leader has not noticed yet
 	last    look          // before that
-	epochs  map[string]bool
 
 	former      map[string]string // version by team
 	fingerprint string            // of the last look, if nothing changed there is nothing to judge
@@ -44,7 +44,6 @@ const everyLook = 5 * time.Millisecond
 func (w *watcher) run(ctx context.Context) {
 	var db *pgx.Conn
 	defer func() { w.hangUp(db) }()
-	w.epochs = map[string]bool{}
 	ticker := time.NewTicker(everyLook)
 	defer ticker.Stop()
 	for {
@@ -83,7 +82,8 @@ func (w *watcher) once(ctx context.Context, db *pgx.Conn) {
 	confirmed := w.confirmed(ctx, db) // before the checkpoint is read: it may not be ahead of it (G4)
 	l, err := w.look(ctx)
 	if err != nil || l == nil {
-		return // no answer is no wrong answer
+		w.age() // no answer is no wrong answer, but an old one
+		return
 	}
 	w.mu.Lock()
 	floor := w.floor
@@ -94,14 +94,12 @@ func (w *watcher) once(ctx context.Context, db *pgx.Conn) {
 	amnesia := w.amnesia
 	if !amnesia {
 		w.last = *l
-		w.epochs[l.meta["epoch"]] = true
 	}
 	w.mu.Unlock()
 	if amnesia {
 		return
 	}
-	shown, err := w.history.judge(*l, floor)
-	stale := w.history.staleness(shown, time.Now())
+	shown, newest, err := w.history.judge(*l, floor)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.amnesia {
@@ -109,24 +107,27 @@ func (w *watcher) once(ctx context.Context, db *pgx.Conn) {
 	}
 	w.looks++
 	w.floor = shown
-	w.longest = max(w.longest, stale)
+	if newest >= 0 {
+		w.newest = newest
+	}
 	err = errors.Join(err, w.judgeVersions(*l), judgeConfirmed(*l, confirmed))
-	if err != nil && len(w.faults) < 20 {
+	if err != nil && len(w.faults) < 5 {
 		w.faults = append(w.faults, fmt.Errorf("%s: %w", time.Now().Format("15:04:05.000"), err))
 	}
 }
 
-// noticed reports whether a cache that was replaced has a leader that knows: under a new epoch, or because nothing was lost.
+// age notes for how long the state that was last seen has been out of date.
+func (w *watcher) age() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.longest = max(w.longest, w.history.staleness(w.newest, time.Now()))
+}
+
+// noticed reports whether a cache that was replaced has caught up with what it was before.
 func (w *watcher) noticed(l look) bool {
-	if l.meta["complete"] != "1" {
-		return false
-	}
-	if !w.epochs[l.meta["epoch"]] {
-		return true
-	}
 	is, _ := change.ParseLSN(l.meta["checkpoint"])
 	was, _ := change.ParseLSN(w.last.meta["checkpoint"])
-	return l.meta["epoch"] == w.last.meta["epoch"] && is >= was
+	return l.meta["complete"] == "1" && is >= was
 }
 
 // forget announces that the cache may go back.
@@ -134,6 +135,12 @@ func (w *watcher) forget() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.amnesia = true
+}
+
+func (w *watcher) count() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.looks
 }
 
 // err returns what was wrong so far.
