@@ -84,10 +84,18 @@ func TestWhatReconciles(t *testing.T) {
 		"publication loses table": {`ALTER PUBLICATION %s DROP TABLE posthog_cohort; INSERT INTO posthog_cohort (team_id, name) VALUES (1, 'unseen')`, "definition"},
 		"a column list appears (F47, F78)": {`ALTER PUBLICATION %[1]s DROP TABLE posthog_cohort; ALTER PUBLICATION %[1]s ADD TABLE posthog_cohort (id, team_id);
 			INSERT INTO posthog_cohort (team_id, name) VALUES (1, 'unseen')`, "definition"},
+		"generated columns are published (F46)": {`ALTER TABLE posthog_cohort ADD COLUMN query jsonb GENERATED ALWAYS AS ('[]'::jsonb) STORED;
+			ALTER PUBLICATION %[1]s SET (publish_generated_columns = stored); INSERT INTO posthog_cohort (team_id, name) VALUES (1, 'seen')`, "definition"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			b := small(t)
+			if strings.HasPrefix(name, "a column list") && b.version() < 150000 {
+				t.Skip("column lists came with 15")
+			}
+			if strings.HasPrefix(name, "generated columns") && b.version() < 180000 {
+				t.Skip("the option came with 18")
+			}
 			b.cfg.MaxTxBytes = 100_000
 			b.start()
 			b.equal()

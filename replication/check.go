@@ -98,7 +98,7 @@ func (k *checker) role(ctx context.Context) error {
 	if !replication {
 		k.add(true, "role "+name, "has no REPLICATION attribute", fmt.Sprintf("ALTER ROLE %s REPLICATION;", pgx.Identifier{name}.Sanitize()))
 	}
-	p, err := readPublication(ctx, k.conn, k.cfg.Publication)
+	p, err := readPublication(ctx, k.conn, k.server.version, k.cfg.Publication)
 	if err != nil {
 		return err
 	}

@@ -95,6 +95,9 @@ func (c *Config) connectReplication(ctx context.Context) (*pgconn.PgConn, error)
 	ctx, cancel := step(ctx, connectTimeout, "connecting to Postgres for replication")
 	defer cancel()
 	conn, err := pgconn.ConnectConfig(ctx, &parsed.Config)
+	if hasState(err, stateInsufficientRights) { // each major says it in words of its own
+		return nil, fmt.Errorf("the role needs the attribute REPLICATION: %w", connectError(err))
+	}
 	if err != nil {
 		return nil, connectError(err)
 	}

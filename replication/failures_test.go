@@ -207,6 +207,9 @@ func TestLostWhileAway(t *testing.T) {
 				})
 			}
 			r = b.start()
+			if name == "publication dropped (F48)" && b.version() >= 180000 { // it goes on without, and says nothing
+				test.reason = "publication does not carry all tables"
+			}
 			b.historyHas(test.reason)
 			b.equal()
 			b.exec("UPDATE posthog_featureflag SET active = NOT active")

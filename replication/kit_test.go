@@ -80,6 +80,12 @@ func (b *bench) exec(sql string, args ...any) {
 	}
 }
 
+// version is the server's, as server_version_num.
+func (b *bench) version() int {
+	b.t.Helper()
+	return testenv.Value[int](b.t, b.db, "SELECT current_setting('server_version_num')::int")
+}
+
 // running is a replicator at work.
 type running struct {
 	*Replicator

@@ -187,7 +187,7 @@ func (l *leader) failed(err error) error {
 	}
 	if !l.outage {
 		l.log.Warn("the cache does not answer, trying again", zap.Error(err))
-		l.r.update(func(st *Status) { st.CacheError = err.Error() })
+		l.r.update(func(st *Status) { st.CacheError, st.Ready = err.Error(), false })
 		l.outage = true
 	}
 	l.retryTimer.Reset(l.retry.Next())
@@ -299,7 +299,7 @@ func (l *leader) beat(ctx context.Context) error {
 		return l.failed(err)
 	}
 	l.recovered()
-	l.r.update(func(st *Status) { st.Ready = fresh })
+	l.r.update(func(st *Status) { st.Ready, st.CacheError = fresh, "" }) // the error may be of the leadership before
 	return l.idleCheckpoint(ctx, now)
 }
 

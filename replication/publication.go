@@ -15,14 +15,19 @@ type publicationState struct {
 	allTables  bool
 	operations bool // publishes INSERT, UPDATE, DELETE and TRUNCATE
 	viaRoot    bool // publishes the changes of partitions as those of their table
+	generated  bool // publishes generated columns, which a copy does not read (F46)
 }
 
-func readPublication(ctx context.Context, conn *pgx.Conn, name string) (publicationState, error) {
+func readPublication(ctx context.Context, conn *pgx.Conn, version int, name string) (publicationState, error) {
 	ctx, cancel := step(ctx, queryTimeout, "reading the publication")
 	defer cancel()
 	p := publicationState{exists: true}
-	err := conn.QueryRow(ctx, `SELECT puballtables, pubinsert AND pubupdate AND pubdelete AND pubtruncate, pubviaroot
-		FROM pg_publication WHERE pubname = $1`, name).Scan(&p.allTables, &p.operations, &p.viaRoot)
+	generated := "false"
+	if version >= 180000 {
+		generated = "pubgencols <> 'n'"
+	}
+	err := conn.QueryRow(ctx, `SELECT puballtables, pubinsert AND pubupdate AND pubdelete AND pubtruncate, pubviaroot, `+generated+`
+		FROM pg_publication WHERE pubname = $1`, name).Scan(&p.allTables, &p.operations, &p.viaRoot, &p.generated)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return publicationState{}, nil
 	}
@@ -49,6 +54,9 @@ func publicationSQL(name string, p publicationState, c *catalog) []string {
 	var statements []string
 	if !p.operations || !p.viaRoot {
 		statements = append(statements, fmt.Sprintf("ALTER PUBLICATION %s SET (%s)", quoted, publicationOptions))
+	}
+	if p.generated {
+		statements = append(statements, fmt.Sprintf("ALTER PUBLICATION %s SET (publish_generated_columns = none)", quoted))
 	}
 	for _, t := range c.tables {
 		if t.narrowed {
@@ -80,7 +88,7 @@ func readTables(ctx context.Context, conn *pgx.Conn, version int, cfg *Config) (
 	if err := c.check(); err != nil {
 		return nil, nil, err
 	}
-	p, err := readPublication(ctx, conn, cfg.Publication)
+	p, err := readPublication(ctx, conn, version, cfg.Publication)
 	if err != nil {
 		return nil, nil, err
 	}

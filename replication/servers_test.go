@@ -61,7 +61,7 @@ func TestHangingCommits(t *testing.T) {
 
 func (b *bench) catalog() *catalog {
 	b.t.Helper()
-	c, err := readCatalog(context.Background(), b.conn, 150000, b.cfg.Schema, b.cfg.Publication)
+	c, err := readCatalog(context.Background(), b.conn, b.version(), b.cfg.Schema, b.cfg.Publication)
 	if err != nil {
 		b.t.Fatal(err)
 	}

@@ -85,7 +85,7 @@ func SetupSQL(ctx context.Context, cfg Config, role string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	p, err := readPublication(ctx, s.query, cfg.Publication)
+	p, err := readPublication(ctx, s.query, s.server.version, cfg.Publication)
 	if err != nil {
 		return "", err
 	}

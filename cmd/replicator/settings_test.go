@@ -54,7 +54,7 @@ func TestWrongSettings(t *testing.T) {
 		"wal_level":            {[]string{"REPLICATOR_POSTGRES_URL=" + notLogical.URL("postgres")}, 1, []string{"wal_level", "logical"}},
 		"missing table":        {[]string{"REPLICATOR_POSTGRES_URL=" + empty.URL}, 1, []string{"posthog_team", "--schema"}},
 		"role may not publish": {[]string{"REPLICATOR_POSTGRES_URL=" + withoutReplication}, 1, []string{"privilege", "setup --print-sql"}},
-		"role may not stream":  {[]string{"REPLICATOR_POSTGRES_URL=" + withoutReplication, "REPLICATOR_NO_SETUP=true", "REPLICATOR_PUBLICATION=ready"}, 1, []string{"replication role", "setup --print-sql"}},
+		"role may not stream":  {[]string{"REPLICATOR_POSTGRES_URL=" + withoutReplication, "REPLICATOR_NO_SETUP=true", "REPLICATOR_PUBLICATION=ready"}, 1, []string{"attribute REPLICATION", "setup --print-sql"}},
 		"role may not select":  {[]string{"REPLICATOR_POSTGRES_URL=" + withoutSelect}, 1, []string{"posthog_", "GRANT"}},
 		"redis password":       {[]string{"REPLICATOR_REDIS_URL=redis://reader:wr0ng@" + readOnly.Addr}, 2, []string{"--redis-url"}},
 		"redis not writable":   {[]string{"REPLICATOR_REDIS_URL=redis://reader:s3cret@" + readOnly.Addr}, 2, []string{"--redis-url"}},
