@@ -68,6 +68,9 @@ func (s *settings) evalOptions() eval.Options {
 	return options
 }
 
+// dialTimeout is short: a server that does not answer is asked again at once, and a packet that got lost while it was away must not delay that.
+const dialTimeout = time.Second
+
 // redisClient returns nil if there is only a snapshot file.
 func (s *settings) redisClient() (redis.UniversalClient, error) {
 	if s.RedisURL == "" && s.SnapshotFile != "" {
@@ -75,6 +78,7 @@ func (s *settings) redisClient() (redis.UniversalClient, error) {
 	}
 	client, err := redisconn.Open(redisconn.Config{
 		URL: s.RedisURL, Setting: "--redis-url", CAFile: s.RedisCA, CASetting: "--redis-ca", ClientName: "everflag-decide",
+		DialTimeout: dialTimeout,
 	})
 	if err != nil {
 		return nil, command.BadSettings{Err: err}

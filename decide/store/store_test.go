@@ -32,7 +32,7 @@ type bundle struct {
 // newClient returns a client as decide uses it.
 func newClient(t testing.TB, url string) redis.UniversalClient {
 	t.Helper()
-	client, err := redisconn.Open(redisconn.Config{URL: url, ClientName: "everflag-decide"})
+	client, err := redisconn.Open(redisconn.Config{URL: url, ClientName: "everflag-decide", DialTimeout: time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -47,6 +47,9 @@ type Config struct {
 	// ReadTimeout bounds the wait for a reply where the context does not. Defaults to 15 s.
 	ReadTimeout time.Duration
 
+	// DialTimeout bounds the wait for a connection. Defaults to 5 s.
+	DialTimeout time.Duration
+
 	// PoolSize is the number of connections per server. Defaults to 4.
 	PoolSize int
 }
@@ -63,6 +66,7 @@ func Open(config Config) (redis.UniversalClient, error) {
 		return nil, err
 	}
 	config.ReadTimeout = cmp.Or(config.ReadTimeout, 15*time.Second)
+	config.DialTimeout = cmp.Or(config.DialTimeout, 5*time.Second)
 	config.PoolSize = cmp.Or(config.PoolSize, 4)
 	switch address.kind {
 	case kindSentinel:
@@ -74,15 +78,13 @@ func Open(config Config) (redis.UniversalClient, error) {
 	}
 }
 
-const (
-	dialTimeout = 5 * time.Second
-	noRetries   = -1
-)
+const noRetries = -1
 
 func (a *address) single(c Config, t *tls.Config) *redis.Options {
 	return &redis.Options{
 		Network: a.network, Addr: a.hosts[0], Username: a.user, Password: a.password, DB: a.db, ClientName: c.ClientName, TLSConfig: t,
-		MaxRetries: noRetries, DialTimeout: dialTimeout, DialerRetries: 1, ReadTimeout: c.ReadTimeout, WriteTimeout: c.ReadTimeout, ContextTimeoutEnabled: true,
+		MaxRetries: noRetries, Dialer: dialer(c.DialTimeout, t), DialTimeout: c.DialTimeout, DialerRetries: 1,
+		ReadTimeout: c.ReadTimeout, WriteTimeout: c.ReadTimeout, ContextTimeoutEnabled: true,
 		PoolSize: c.PoolSize, DisableIdentity: true, MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
 	}
 }
@@ -91,7 +93,8 @@ func (a *address) failover(c Config, t *tls.Config) *redis.FailoverOptions {
 	return &redis.FailoverOptions{
 		MasterName: a.master, SentinelAddrs: a.hosts, SentinelUsername: a.sentinelUser, SentinelPassword: a.sentinelPassword,
 		Username: a.user, Password: a.password, DB: a.db, ClientName: c.ClientName, TLSConfig: t,
-		MaxRetries: noRetries, DialTimeout: dialTimeout, DialerRetries: 1, ReadTimeout: c.ReadTimeout, WriteTimeout: c.ReadTimeout, ContextTimeoutEnabled: true,
+		MaxRetries: noRetries, Dialer: dialer(c.DialTimeout, t), DialTimeout: c.DialTimeout, DialerRetries: 1,
+		ReadTimeout: c.ReadTimeout, WriteTimeout: c.ReadTimeout, ContextTimeoutEnabled: true,
 		PoolSize: c.PoolSize, DisableIdentity: true,
 	}
 }
@@ -100,8 +103,8 @@ func (a *address) failover(c Config, t *tls.Config) *redis.FailoverOptions {
 func (a *address) cluster(c Config, t *tls.Config) *redis.ClusterOptions {
 	return &redis.ClusterOptions{
 		Addrs: a.hosts, Username: a.user, Password: a.password, ClientName: c.ClientName, TLSConfig: t,
-		MaxRedirects: 3, MaxRetries: noRetries, DialTimeout: dialTimeout, DialerRetries: 1, ReadTimeout: c.ReadTimeout, WriteTimeout: c.ReadTimeout,
-		ContextTimeoutEnabled: true, PoolSize: c.PoolSize, DisableIdentity: true,
+		MaxRedirects: 3, MaxRetries: noRetries, Dialer: dialer(c.DialTimeout, t), DialTimeout: c.DialTimeout, DialerRetries: 1,
+		ReadTimeout: c.ReadTimeout, WriteTimeout: c.ReadTimeout, ContextTimeoutEnabled: true, PoolSize: c.PoolSize, DisableIdentity: true,
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
 	}
 }

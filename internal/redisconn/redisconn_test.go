@@ -165,3 +165,26 @@ func TestUnixSocket(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// However many attempts have failed, the first one after the server's return works. S10.
+func TestFirstAttemptAfterReturn(t *testing.T) {
+	t.Parallel()
+	server := testenv.RedisServer(t, testenv.RedisOptions{})
+	client, err := Open(Config{URL: server.URL})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = client.Close() })
+	for range 3 {
+		server.Kill(t)
+		for n := range 20 {
+			if err := client.Ping(t.Context()).Err(); err == nil || !strings.Contains(err.Error(), "dial") && n > 0 {
+				t.Fatalf("attempt %d without a server: %v, want the error of the dial", n, err)
+			}
+		}
+		server.Start(t)
+		if err := client.Ping(t.Context()).Err(); err != nil {
+			t.Errorf("first attempt after the return: %v", err)
+		}
+	}
+}
