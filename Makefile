@@ -32,6 +32,14 @@ test-matrix: servers ## the whole chain on every major of Postgres, 14 to 18
 	.ci/postgres-majors.sh 14 15 16 17 18
 	for v in 14 15 16 17 18; do echo "== Postgres $$v"; TEST_POSTGRES_VERSION=$$v $(GO) test -count=1 -p 1 -timeout 15m ./replication ./cachewriter ./cmd/replicator || exit 1; done
 
+.PHONY: soak
+soak: servers ## load and random faults, judged all the time: make soak DURATION=1h SEED=7
+	EVERFLAG_SOAK_TIME=$(or $(DURATION),10m) EVERFLAG_SOAK_SEED=$(SEED) $(GO) test -count=1 -v -timeout 0 -run '^TestSoak$$' ./internal/soak
+
+.PHONY: bench
+bench: servers build ## the figures of docs/performance.md on this machine, side by side with their floors (about half an hour; ARGS=--quick)
+	$(GO) run ./bench $(ARGS)
+
 .PHONY: images
 images: ## both container images, built from scratch with the local Go
 	.ci/docker-images $(VERSION)
