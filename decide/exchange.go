@@ -100,6 +100,7 @@ func (x *exchange) send() {
 	}
 	x.w.WriteHeader(x.status)
 	if x.r.Method != http.MethodHead && len(out) > 0 {
+		expectAnswer(x.r.Context(), len(out))
 		_, _ = x.w.Write(out)
 	}
 }

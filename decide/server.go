@@ -33,6 +33,7 @@ func NewServer(cfg ServerConfig, h *Handler, logger *zap.Logger) *http.Server {
 		IdleTimeout:       cmp.Or(cfg.IdleTimeout, 6*time.Minute),
 		MaxHeaderBytes:    cmp.Or(cfg.MaxHeaderBytes, 32<<10),
 		ErrorLog:          errorLog,
+		ConnContext:       withConn,
 	}
 }
 
@@ -47,7 +48,7 @@ type Stop struct {
 // close the listener, finish what runs. It returns when all that is done; an error means that requests were cut off, or that serving failed.
 func Serve(ctx context.Context, server *http.Server, listener net.Listener, stop Stop) error {
 	failed := make(chan error, 1)
-	go func() { failed <- server.Serve(listener) }()
+	go func() { failed <- server.Serve(wholeConns{listener}) }()
 	select {
 	case err := <-failed:
 		return fmt.Errorf("serving on %s: %w", listener.Addr(), err)
