@@ -15,6 +15,9 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	if kind := os.Getenv(loadKind); kind != "" { // this process is the load of a test in another one
+		os.Exit(runLoad(kind))
+	}
 	os.Exit(testenv.Main(m))
 }
 
