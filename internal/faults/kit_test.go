@@ -38,6 +38,7 @@ const (
 // scene is a source, a cache, and the settings that join them.
 type scene struct {
 	t        *testing.T
+	source   *testenv.DB
 	postgres string // the source, for the test's own statements
 	redis    string // the cache, for the programs
 	env      []string
@@ -56,7 +57,7 @@ func newScene(t *testing.T, db *testenv.DB, redisURL string, cache redis.Cmdable
 	for flag := range flags {
 		testenv.AddFlag(t, db, 1+flag%teams, fmt.Sprint("flag-", flag), `{"groups":[{"rollout_percentage":50}]}`, nil)
 	}
-	s := &scene{t: t, postgres: db.URL, redis: redisURL, cache: cache}
+	s := &scene{t: t, source: db, postgres: db.URL, redis: redisURL, cache: cache}
 	t.Cleanup(s.hangUp)
 	return s
 }
