@@ -182,6 +182,26 @@ func readServer(ctx context.Context, conn *pgx.Conn) (server, error) {
 	return s, nil
 }
 
+// same reports a connection that leads elsewhere: a pooler, a load balancer or a failover may be in between (F25).
+func (s *server) same(ctx context.Context, conn *pgconn.PgConn) error {
+	ctx, cancel := step(ctx, queryTimeout, "identifying the server")
+	defer cancel()
+	row, err := simpleRow(ctx, conn,
+		"SELECT (SELECT system_identifier FROM pg_control_system()), (extract(epoch FROM pg_postmaster_start_time()) * 1000000)::bigint")
+	if err != nil {
+		return fmt.Errorf("identifying the server: %w", err)
+	}
+	switch {
+	case string(row[0]) != s.systemID:
+		return fmt.Errorf("connections lead to different clusters, %s and %s: "+elsewhereRemedy, s.systemID, row[0])
+	case string(row[1]) != fmt.Sprint(s.postmasterStart.UnixMicro()):
+		return errors.New("connections lead to different servers of one cluster: " + elsewhereRemedy)
+	}
+	return nil
+}
+
+const elsewhereRemedy = "let --postgres-url lead to the primary itself, without a pooler or load balancer in between"
+
 // oldestVersion is the oldest Postgres that is supported.
 const oldestVersion = 140000
 

@@ -155,16 +155,9 @@ func (s *session) connectPair(ctx context.Context) (*pgconn.PgConn, error) {
 	}
 	stepCtx, cancel := step(ctx, queryTimeout, "identifying the server")
 	defer cancel()
-	systemID, timeline, err := identify(stepCtx, conn)
-	if err == nil && systemID != s.server.systemID {
-		err = fmt.Errorf("the replication connection leads to the cluster %s and the other one to %s: is there a pooler in between?", systemID, s.server.systemID)
-	}
-	var started string
+	timeline, err := readTimeline(stepCtx, conn)
 	if err == nil {
-		started, err = simpleValue(stepCtx, conn, "SELECT (extract(epoch FROM pg_postmaster_start_time()) * 1000000)::bigint")
-	}
-	if err == nil && started != fmt.Sprint(s.server.postmasterStart.UnixMicro()) {
-		err = errors.New("the replication connection leads to another server than the other one")
+		err = s.server.same(stepCtx, conn)
 	}
 	if err != nil {
 		closeConn(conn)
@@ -174,19 +167,19 @@ func (s *session) connectPair(ctx context.Context) (*pgconn.PgConn, error) {
 	return conn, nil
 }
 
-// identify runs IDENTIFY_SYSTEM.
-func identify(ctx context.Context, conn *pgconn.PgConn) (systemID string, timeline int32, err error) {
+// readTimeline asks IDENTIFY_SYSTEM.
+func readTimeline(ctx context.Context, conn *pgconn.PgConn) (timeline int32, err error) {
 	row, err := simpleRow(ctx, conn, "IDENTIFY_SYSTEM")
 	if err != nil {
-		return "", 0, err
+		return 0, err
 	}
 	if len(row) < 2 {
-		return "", 0, fmt.Errorf("IDENTIFY_SYSTEM returned %d columns", len(row))
+		return 0, fmt.Errorf("IDENTIFY_SYSTEM returned %d columns", len(row))
 	}
 	if _, err := fmt.Sscan(string(row[1]), &timeline); err != nil {
-		return "", 0, fmt.Errorf("timeline %q: %w", row[1], err)
+		return 0, fmt.Errorf("timeline %q: %w", row[1], err)
 	}
-	return string(row[0]), timeline, nil
+	return timeline, nil
 }
 
 // lead runs a session that owns the slot.

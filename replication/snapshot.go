@@ -128,6 +128,9 @@ func ordinarySnapshot(ctx context.Context, cfg *Config, tables int, source chang
 		return nil, err
 	}
 	defer closeConn(first) // the importers have a hold on the snapshot of their own by then
+	if err := srv.same(ctx, first.PgConn()); err != nil {
+		return nil, err
+	}
 	stepCtx, cancel := step(ctx, queryTimeout, "taking a snapshot")
 	defer cancel()
 	if _, err := first.Exec(stepCtx, beginSnapshot); err != nil {
