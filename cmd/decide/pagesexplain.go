@@ -138,6 +138,7 @@ func (v *explainView) answer(e *eval.Explanation) {
 			continue
 		}
 		o := outcome{FlagExplanation: *f, Open: v.Asked.Flag != ""}
+		o.Payload = plain(json.RawMessage(f.Payload)) // most are JSON in a JSON string
 		o.judge()
 		counts[o.Mood]++
 		v.noteGaps(f)
@@ -191,8 +192,9 @@ func (o *outcome) judge() {
 
 // noteGaps collects what was not known.
 func (v *explainView) noteGaps(f *eval.FlagExplanation) {
-	for _, step := range f.Steps {
-		if step.Result != "unknown" {
+	for i, step := range f.Steps {
+		told := strings.Contains(step.What, "in cohort ") && i+1 < len(f.Steps) && strings.HasPrefix(f.Steps[i+1].What, "cohort ") // by what follows
+		if step.Result != "unknown" || told {
 			continue
 		}
 		what := gapOf(step.What)
@@ -212,8 +214,11 @@ func (v *explainView) noteGaps(f *eval.FlagExplanation) {
 
 // gapOf is what a step lacked: the property, where it tested one.
 func gapOf(what string) string {
+	if cohort, test, ok := strings.Cut(what, ": "); ok && strings.HasPrefix(cohort, "cohort ") {
+		what = test
+	}
 	before, after, isTest := strings.Cut(what, ` "`)
-	if key, err := strconv.QuotedPrefix(`"` + after); isTest && err == nil && strings.Contains(before, "property of") || before == "person property" {
+	if key, err := strconv.QuotedPrefix(`"` + after); isTest && err == nil && (before == "person property" || strings.HasPrefix(before, "property of ")) {
 		return before + " " + key
 	}
 	return what

@@ -15,7 +15,7 @@ const (
 )
 
 // windows are the durations that a chart may cover: the shortest that holds all there is, so that a program that has just started shows something.
-var windows = [...]time.Duration{2 * time.Minute, 10 * time.Minute, time.Hour}
+var windows = [...]time.Duration{2 * time.Minute, 5 * time.Minute, 15 * time.Minute, time.Hour}
 
 // chart is a line over time, ready to be drawn.
 type chart struct {
@@ -102,7 +102,7 @@ func draw(name string, moments []moment, now time.Time, s scale, value func(i in
 	if !math.IsNaN(most) {
 		c.Most, top = s.text(most), max(s.round(most), s.least)
 	}
-	c.Top = s.text(top)
+	c.Top = strings.Replace(s.text(top), ".0 ", " ", 1)
 	c.trace(values[:], top)
 	c.shade(away[:])
 	return c

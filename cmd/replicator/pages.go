@@ -10,6 +10,7 @@ import (
 	"math"
 	"net/http"
 	"os"
+	"strings"
 	"time"
 
 	"go.uber.org/zap"
@@ -74,10 +75,18 @@ func (b *board) index(w http.ResponseWriter, _ *http.Request) {
 
 func (b *board) view(status replication.Status, now time.Time) indexView {
 	moments, turns := b.history.last()
-	v := indexView{Status: status, Now: now, Headline: headline(status, now), Feed: b.feed.last(), Turns: turns,
-		Error: logging.Redact(status.LastError), Cache: logging.Redact(status.CacheError)}
+	v := indexView{
+		Status: status, Now: now, Headline: headline(status, now), Feed: b.feed.last(), Turns: turns,
+		Error: logging.Redact(status.LastError), Cache: logging.Redact(status.CacheError),
+	}
 	if err := ready(status); err != nil {
 		v.NotReady = logging.Redact(err.Error())
+	}
+	if strings.Contains(v.NotReady, v.Cache) { // once is enough
+		v.Cache = ""
+	}
+	if strings.Contains(v.NotReady, v.Error) {
+		v.Error = ""
 	}
 	v.Charts = charts(moments, now)
 	return v

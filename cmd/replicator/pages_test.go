@@ -77,7 +77,7 @@ func TestPageOfStates(t *testing.T) {
 	away := leader
 	away.Ready, away.Released, away.CacheError, away.LagSeconds = false, true, "dial redis://u:sesame@h:1: <refused>", -1
 	text := show(t, newTestBoard(t, away))
-	wantTexts(t, text, "not ready", "given back to Postgres unread", "The cache cannot be written:", "&lt;refused&gt;", "not known")
+	wantTexts(t, text, "not ready", "given back to Postgres unread", "the cache cannot be written: dial", "&lt;refused&gt;", "not known")
 	if strings.Contains(text, "sesame") {
 		t.Error("the page shows a password")
 	}
@@ -92,7 +92,7 @@ func TestPageOfStates(t *testing.T) {
 
 	lost := replication.Status{Role: replication.RoleConnecting, Since: hour, LastError: "dial postgres://u:sesame@h: no", ErrorSince: hour, LagSeconds: -1}
 	text = show(t, newTestBoard(t, lost))
-	wantTexts(t, text, "No session with Postgres for 1 h", "Clients are served from the cache", "Last error")
+	wantTexts(t, text, "No session with Postgres for 1 h", "Clients are served from the cache", "no session with Postgres: dial")
 	if strings.Contains(text, "sesame") {
 		t.Error("the page shows a password")
 	}
@@ -153,7 +153,9 @@ func TestFeed(t *testing.T) {
 func TestHistory(t *testing.T) {
 	t.Parallel()
 	h := &history{}
-	note := func(second int, status replication.Status) { h.note(status, start.Add(time.Duration(second)*time.Second)) }
+	note := func(second int, status replication.Status) {
+		h.note(status, start.Add(time.Duration(second)*time.Second))
+	}
 	note(0, replication.Status{Role: replication.RoleConnecting, LagSeconds: -1})
 	note(1, replication.Status{Role: replication.RoleConnecting, LagSeconds: -1})
 	note(2, replication.Status{Role: replication.RoleLeader, Ready: true, Checkpoint: "0/100"})
@@ -194,7 +196,7 @@ func TestChart(t *testing.T) {
 		return 0.01
 	}
 	c := draw("Lag", moments, now, seconds(), lag)
-	if c.Now != "10 ms" || c.Most != "3.4 s" || !c.At.Equal(start.Add(1850*time.Second)) || c.Top != "5.0 s" || c.Window != "60 minutes" || len(c.Lines) != 2 {
+	if c.Now != "10 ms" || c.Most != "3.4 s" || !c.At.Equal(start.Add(1850*time.Second)) || c.Top != "5 s" || c.Window != "60 minutes" || len(c.Lines) != 2 {
 		t.Errorf("the chart is now %s, most %s at %v, top %s, window %s, %d lines", c.Now, c.Most, c.At, c.Top, c.Window, len(c.Lines))
 	}
 	if len(c.Away) != 1 || c.Away[0].X < 88 || c.Away[0].X > 91 || c.Away[0].Width < 5 || c.Away[0].Width > 7 {

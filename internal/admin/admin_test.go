@@ -70,6 +70,11 @@ func TestServer(t *testing.T) {
 	expect("GET", "/debug/pprof/", 200, "goroutine")
 	expect("POST", "/extra", 202, "done")
 	expect("GET", "/nowhere", 404, "")
+	foreign, _ := http.NewRequestWithContext(t.Context(), "POST", "http://"+server.Addr()+"/extra", http.NoBody)
+	foreign.Header.Set("Origin", "http://elsewhere.example") // as browsers do for the page of another site
+	if response, err := http.DefaultClient.Do(foreign); err != nil || response.Body.Close() != nil || response.StatusCode != http.StatusForbidden {
+		t.Errorf("an order from another site: %v, %v", response, err)
+	}
 	cancel()
 	if err := <-ended; err != nil {
 		t.Errorf("Run = %v", err)

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/cdproto/input"
 	cdplog "github.com/chromedp/cdproto/log"
 	"github.com/chromedp/cdproto/network"
 	"github.com/chromedp/cdproto/runtime"
@@ -64,7 +65,7 @@ func New(t *testing.T) *Browser {
 		_ = chromedp.Cancel(tab) // however it says farewell, the next lines wait until it is gone
 		closeTab()
 		stop()
-		b.check(t)
+		b.Check(t)
 	})
 	b.ctx = tab
 	b.Do(t, chromedp.Func(func(ctx context.Context, _ *chromedp.Target) error {
@@ -97,7 +98,9 @@ func (b *Browser) note(event any) {
 	}
 }
 
-func (b *Browser) check(t *testing.T) {
+// Check fails the test for what pages did so far, and forgets it.
+func (b *Browser) Check(t *testing.T) {
+	t.Helper()
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if len(b.problems) > 0 {
@@ -106,9 +109,10 @@ func (b *Browser) check(t *testing.T) {
 	if b.requests == 0 {
 		t.Error("pages asked for nothing at all: their requests are not seen")
 	}
+	b.problems = nil
 }
 
-// Forgive forgets the console so far: for a test that took the server away.
+// Forgive forgets what pages did so far: for a test that took the server away, after a Check.
 func (b *Browser) Forgive() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -200,6 +204,18 @@ func (b *Browser) Press(t *testing.T, keys string, options ...chromedp.KeyOption
 	t.Helper()
 	b.Do(t, chromedp.Func(func(ctx context.Context, _ *chromedp.Target) error {
 		_, err := chromedp.Run(ctx, chromedp.KeyEvent(keys, options...))
+		return err
+	}))
+}
+
+// Shortcut sends a key that the page may keep from being typed.
+func (b *Browser) Shortcut(t *testing.T, key string) {
+	t.Helper()
+	b.Do(t, chromedp.Func(func(ctx context.Context, _ *chromedp.Target) error {
+		_, err := chromedp.Call(ctx, input.DispatchKeyEvent, input.DispatchKeyEventParams{Type: input.DispatchKeyEventTypeKeyDown, Key: key, Text: key})
+		if err == nil {
+			_, err = chromedp.Call(ctx, input.DispatchKeyEvent, input.DispatchKeyEventParams{Type: input.DispatchKeyEventTypeKeyUp, Key: key})
+		}
 		return err
 	}))
 }

@@ -6,7 +6,7 @@
 	let asking = null
 	let lost = null
 
-	// keep says whether somebody is using what is about to be replaced.
+	// selected says whether somebody is about to copy what would be replaced.
 	const selected = (part) => {
 		const selection = document.getSelection()
 		return selection && !selection.isCollapsed && part.contains(selection.anchorNode)
@@ -15,9 +15,7 @@
 	const replace = (old, fresh) => {
 		if (!fresh || fresh.outerHTML === old.outerHTML || selected(old)) return
 		const focused = old.contains(document.activeElement) ? document.activeElement.getAttribute('href') : null
-		const scrolled = [...old.querySelectorAll('.scroll')].map((part) => part.scrollLeft)
 		old.replaceWith(document.adoptNode(fresh))
-		fresh.querySelectorAll('.scroll').forEach((part, i) => { part.scrollLeft = scrolled[i] || 0 })
 		if (focused) [...fresh.querySelectorAll('a')].find((link) => link.getAttribute('href') === focused)?.focus({ preventScroll: true })
 	}
 
