@@ -55,6 +55,23 @@ func (s *Store) loadFile() cursor {
 	return cursor{owner: h.Owner, epoch: h.Epoch, seq: h.Seq, checkpoint: h.Checkpoint}
 }
 
+// tryFile says at once what the first write would find out when it is needed.
+func (s *Store) tryFile() {
+	if s.cfg.Client == nil {
+		return // nothing will be written
+	}
+	path := s.cfg.SnapshotFile
+	file, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".try-*")
+	if err == nil {
+		err = errors.Join(file.Close(), os.Remove(file.Name()))
+	}
+	if err != nil {
+		s.log.Warn("the directory of --snapshot-file is not writable: definitions will not survive a restart while redis is away",
+			zap.String("path", path), zap.Error(err))
+		s.saved.Store(s.saved.Load().failed(err))
+	}
+}
+
 func modified(path string) time.Time {
 	info, err := os.Stat(path)
 	if err != nil {

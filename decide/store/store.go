@@ -99,6 +99,7 @@ func (s *Store) Run(ctx context.Context) error {
 		running.Go(func() { f.run(ctx) })
 	}
 	if s.cfg.SnapshotFile != "" {
+		s.tryFile()
 		running.Go(func() { s.saveInTurn(ctx) })
 	}
 	<-ctx.Done()
