@@ -66,6 +66,8 @@ func run() int {
 // measure runs the sections and writes the report. A section that does not work is reported as such, and the others still run.
 func measure(ctx context.Context, chosen, out string, o options) (err error) {
 	defer func() { err = errors.Join(err, server.Cleanup()) }()
+	ctx, cancel := context.WithTimeoutCause(ctx, pick(o.quick, 10*time.Minute, 30*time.Minute), errors.New("the time for all sections is over; --section runs some"))
+	defer cancel()
 	h, err := newHarness(ctx, o)
 	if err != nil {
 		return err
@@ -89,6 +91,9 @@ func measure(ctx context.Context, chosen, out string, o options) (err error) {
 	fmt.Print(text)
 	if out != "-" && len(h.report.parts) > 0 {
 		problems = append(problems, os.WriteFile(out, []byte(text), 0o644))
+	}
+	if ctx.Err() != nil {
+		problems = append(problems, context.Cause(ctx))
 	}
 	return errors.Join(problems...)
 }
