@@ -65,7 +65,9 @@ type tally struct {
 func newArena(t *testing.T, seed uint64) *arena {
 	t.Helper()
 	a := &arena{t: t, seed: seed, rng: newRand(seed, 1), began: time.Now(), only: os.Getenv("EVERFLAG_SOAK_FAULT"), tally: map[string]*tally{}, reconciles: map[string]int{}}
+	// A proxy that is silent has accepted connections of which the server hears nothing; without the timeout it could not stop for a minute.
 	a.pg = testenv.PostgresServer(t, testenv.PGOptions{Conf: map[string]string{
+		"authentication_timeout":    "1s",
 		"max_prepared_transactions": "10", "wal_sender_timeout": "5s", "log_min_messages": "panic",
 	}})
 	a.rd = testenv.RedisServer(t, testenv.RedisOptions{Process: true})
@@ -341,6 +343,8 @@ func (a *arena) summary() {
 	}
 	a.load.Lock()
 	defer a.load.Unlock()
+	a.watcher.mu.Lock()
+	defer a.watcher.mu.Unlock()
 	a.t.Logf("soak: seed %d, %v: %s\n%d faults\n%stransactions %d committed, %d aborted, %d cut off; states %d; slowest commit %v\n"+
 		"looks at the cache %d, answers %d; %d reconciles; median recovery %v, longest staleness %v", a.seed, time.Since(a.began).Round(time.Second), verdict,
 		total, b.String(), a.load.committed, a.load.aborted, a.load.errors, a.history.newest()+1, a.load.slowest.Round(time.Millisecond),
