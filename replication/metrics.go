@@ -10,6 +10,8 @@ type metrics struct {
 	lagBytes         prometheus.Gauge
 	lagSeconds       prometheus.Gauge
 	retained         prometheus.Gauge
+	spilled          prometheus.Gauge
+	xminAge          prometheus.Gauge
 	queued           prometheus.Gauge
 	received         prometheus.Counter
 	transactions     prometheus.Counter
@@ -47,6 +49,8 @@ func newMetrics(registerer prometheus.Registerer) *metrics {
 		lagBytes:         gauge("lag_bytes", "Bytes of log between its end and what the cache holds."),
 		lagSeconds:       gauge("lag_seconds", "Age of the state in the cache; -1 if not known."),
 		retained:         gauge("retained_wal_bytes", "Bytes of log that the source keeps for the slot."),
+		spilled:          gauge("slot_spilled_bytes", "Bytes that the source has written to disk while it decoded for the slot, because transactions outgrew logical_decoding_work_mem."),
+		xminAge:          gauge("slot_catalog_xmin_age", "Transactions since the oldest one whose catalog rows the slot keeps from vacuum."),
 		queued:           gauge("queued_bytes", "Memory of transactions that wait for the cache."),
 		received:         counter("received_bytes_total", "Bytes received from the replication stream."),
 		transactions:     counter("transactions_total", "Transactions applied."),

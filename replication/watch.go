@@ -76,11 +76,16 @@ func (w *watcher) sample(ctx context.Context, r *report) error {
 	ctx, cancel := step(ctx, queryTimeout, "reading the end of the log")
 	defer cancel()
 	var end string
-	err := w.s.query.QueryRow(ctx, `SELECT pg_current_wal_flush_lsn()::text,
-		coalesce((SELECT pg_current_wal_flush_lsn() - restart_lsn FROM pg_replication_slots WHERE slot_name = $1), 0)::bigint`, w.s.cfg.Slot).Scan(&end, &r.retained)
+	var spilled, xminAge int64
+	err := w.s.query.QueryRow(ctx, `SELECT pg_current_wal_flush_lsn()::text, coalesce(pg_current_wal_flush_lsn() - s.restart_lsn, 0)::bigint,
+			coalesce(age(s.catalog_xmin), 0)::bigint, coalesce(t.spill_bytes, 0)
+		FROM (SELECT $1::name AS slot_name) ours LEFT JOIN pg_replication_slots s USING (slot_name) LEFT JOIN pg_stat_replication_slots t USING (slot_name)`,
+		w.s.cfg.Slot).Scan(&end, &r.retained, &xminAge, &spilled)
 	if err != nil {
 		return fmt.Errorf("reading the end of the log: %w", err)
 	}
+	w.s.r.metrics.spilled.Set(float64(spilled))
+	w.s.r.metrics.xminAge.Set(float64(xminAge))
 	r.walEnd, err = change.ParseLSN(end)
 	return err
 }
