@@ -219,7 +219,10 @@ func (l *leader) recover(ctx context.Context) error {
 
 // acquire takes the cache's leadership and decides how to start. The slot is ours already, so that its position stands still.
 func (l *leader) acquire(ctx context.Context) error {
-	position, err := l.sink.Acquire(ctx)
+	position, err := l.s.acquire(ctx)
+	if lasting(err) {
+		return err
+	}
 	if err != nil {
 		return l.failed(err)
 	}

@@ -265,6 +265,9 @@ func (s *session) facts(p change.Position, confirmed, end change.LSN, renewed st
 
 // acquire takes the cache's leadership. Nothing is held in the source while it waits for a cache that is away.
 func (s *session) acquire(ctx context.Context) (change.Position, error) {
+	if err := s.vacant(ctx); err != nil {
+		return change.Position{}, fmt.Errorf("looking who leads the cache: %w", err)
+	}
 	position, err := s.r.sink.Acquire(ctx)
 	if err != nil {
 		return position, fmt.Errorf("taking the lead in the cache: %w", err)

@@ -194,3 +194,28 @@ func (s *scene) changesOnce() {
 		}
 	}
 }
+
+// F10, F32, F63: what would hurt is refused with a remedy.
+func TestDangerousConfigurations(t *testing.T) {
+	t.Parallel()
+	s, pg, _ := plain(t, testenv.PGOptions{}, testenv.RedisOptions{})
+	r := s.replicator()
+	s.waitEqual()
+	s.exec("SELECT pg_create_logical_replication_slot('foreign_one', 'test_decoding')")
+	foreign := s.replicator("REPLICATOR_SLOT=foreign_one", "REPLICATOR_KEY_PREFIX=other")
+	if code := foreign.Wait(t); code == 0 || len(foreign.said("test_decoding", "--slot")) == 0 {
+		t.Errorf("a slot of another plugin: exit code %d\n%s", code, strings.Join(foreign.Logs(), "\n"))
+	}
+	second := newScene(t, pg.Database(t), s.redis, s.cache)
+	intruder := second.replicator("REPLICATOR_SLOT=everflag_second")
+	if code := intruder.Wait(t); code == 0 || len(intruder.said("--key-prefix")) == 0 {
+		t.Errorf("a second database on one prefix: exit code %d\n%s", code, strings.Join(intruder.Logs(), "\n"))
+	}
+	s.arrives()
+	if r.reconciles() != 1 || len(r.said("no longer ours")) > 0 {
+		t.Errorf("%d reconciles, want only the first: nobody else may write\n%s", r.reconciles(), strings.Join(r.Logs(), "\n"))
+	}
+	r.Kill(t)
+	r = second.replicator("REPLICATOR_SLOT=everflag_second") // now nobody is in the way
+	second.waitEqual()
+}
