@@ -52,11 +52,16 @@ func manyFlags(teams, each int) iter.Seq2[change.TeamRows, error] {
 func benchFlag(id int, team int64, filters []byte) change.Row {
 	text := func(n int) []byte { return strconv.AppendInt(nil, int64(n), 10) }
 	return change.Row{Table: modelTables[flag], Key: strconv.Itoa(id), Team: team, Columns: []change.Column{
-		{Name: "id", Kind: change.Number, Text: text(id)}, {Name: "key", Text: fmt.Appendf(nil, "flag-%d", id)},
-		{Name: "name", Text: []byte("A flag of the benchmark with a description")}, {Name: "filters", Kind: change.JSON, Text: filters},
-		{Name: "team_id", Kind: change.Number, Text: text(int(team))}, {Name: "active", Kind: change.Bool, Text: []byte("t")},
-		{Name: "ensure_experience_continuity", Kind: change.Bool, Text: []byte("f")}, {Name: "version", Kind: change.Number, Text: text(3)},
-		{Name: "evaluation_runtime", Text: []byte("all")}, {Name: "bucketing_identifier", State: change.Null},
+		{Name: "id", Kind: change.Number, Text: text(id)},
+		{Name: "key", Text: fmt.Appendf(nil, "flag-%d", id)},
+		{Name: "name", Text: []byte("A flag of the benchmark with a description")},
+		{Name: "filters", Kind: change.JSON, Text: filters},
+		{Name: "team_id", Kind: change.Number, Text: text(int(team))},
+		{Name: "active", Kind: change.Bool, Text: []byte("t")},
+		{Name: "ensure_experience_continuity", Kind: change.Bool, Text: []byte("f")},
+		{Name: "version", Kind: change.Number, Text: text(3)},
+		{Name: "evaluation_runtime", Text: []byte("all")},
+		{Name: "bucketing_identifier", State: change.Null},
 	}}
 }
 

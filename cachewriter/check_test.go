@@ -44,7 +44,8 @@ func TestCheck(t *testing.T) {
 			strings.Replace(server.URL, "://", "://few:pw@", 1), testSource, true, "lacks rights",
 		},
 		{
-			"rights as told", [][]any{{"acl", "setuser", "told", "on", ">pw", "~{p}:*", "+@connection", "+@hash", "+@stream", "+@scripting", "+del", "+exists", "+type", "+time", "+wait"}},
+			"rights as told",
+			[][]any{{"acl", "setuser", "told", "on", ">pw", "~{p}:*", "+@connection", "+@hash", "+@stream", "+@scripting", "+del", "+exists", "+type", "+time", "+wait"}},
 			strings.Replace(server.URL, "://", "://told:pw@", 1), testSource, false, "does not show its settings",
 		},
 		{"foreign key", [][]any{{"set", "{p}:teams", "x"}}, server.URL, testSource, true, "{p}:teams is a string"},

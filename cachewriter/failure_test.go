@@ -111,12 +111,12 @@ func TestForgottenScriptsAndReplicas(t *testing.T) {
 	b.redis.ScriptFlush(t.Context())
 	b.apply(b.m.begin().put(flag, "11", modelRow{"active": true}).commit())
 
-	b.redis.SlaveOf(t.Context(), "127.0.0.1", "1")
+	b.redis.ReplicaOf(t.Context(), "127.0.0.1", "1")
 	tx := b.m.begin().put(flag, "11", modelRow{"active": false}).commit()
 	if class := b.try(tx); class != ClassUnready {
 		t.Errorf("on a replica: class %q, want %q", class, ClassUnready)
 	}
-	b.redis.SlaveOf(t.Context(), "no", "one")
+	b.redis.ReplicaOf(t.Context(), "no", "one")
 	if class := b.try(tx); class != "" {
 		t.Errorf("on a primary again: class %q", class)
 	}
@@ -141,7 +141,7 @@ func TestWaitForReplicas(t *testing.T) {
 	b.Writer.config.Timeout = 5 * time.Second
 	replica := testenv.RedisServer(t, testenv.RedisOptions{}).Client(t)
 	host, port, _ := strings.Cut(primary.Addr, ":")
-	replica.SlaveOf(t.Context(), host, port)
+	replica.ReplicaOf(t.Context(), host, port)
 	testenv.Eventually(t, 20*time.Second, func() error {
 		_, err := b.Apply(t.Context(), change.Batch{Txs: []*change.Tx{tx}, Through: tx.EndLSN})
 		return err

@@ -22,8 +22,10 @@ import (
 func TestCacheSchemaDocument(t *testing.T) {
 	b := setup(t)
 	b.m.begin().
-		put(team, "17", modelRow{"uuid": "0190a0b0-5a21-0000-a1c4-3d8f7b2e6c01", "api_token": "phc_8Jq2", "name": "Acme \"web\"", "secret_api_token": "phs_secret",
-			"session_recording_opt_in": true, "session_recording_sample_rate": json.RawMessage("0.50"), "recording_domains": "{https://acme.example}", "surveys_opt_in": nil}).
+		put(team, "17", modelRow{
+			"uuid": "0190a0b0-5a21-0000-a1c4-3d8f7b2e6c01", "api_token": "phc_8Jq2", "name": "Acme \"web\"", "secret_api_token": "phs_secret",
+			"session_recording_opt_in": true, "session_recording_sample_rate": json.RawMessage("0.50"), "recording_domains": "{https://acme.example}", "surveys_opt_in": nil,
+		}).
 		put(config, "17", modelRow{"property_matching_version": 2}).
 		put(flag, "3", modelRow{"team_id": 17, "key": "beta", "active": true, "deleted": false, "filters": json.RawMessage(`{"groups": [{"rollout_percentage": 50}]}`)}).
 		put(cohort, "5", modelRow{"team_id": 17, "is_static": false, "filters": json.RawMessage(`{"properties": {"type": "OR", "values": []}}`)}).

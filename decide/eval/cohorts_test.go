@@ -90,8 +90,10 @@ func TestCohortOperators(t *testing.T) {
 		rules    Rules
 		want     string
 	}{
-		{`"in"`, RulesCurrent, "true condition_match/0"}, {`null`, RulesCurrent, "true condition_match/0"},
-		{`"exact"`, RulesCurrent, "false no_condition_match/0"}, {`"exact"`, Rules2023, "true condition_match/0"},
+		{`"in"`, RulesCurrent, "true condition_match/0"},
+		{`null`, RulesCurrent, "true condition_match/0"},
+		{`"exact"`, RulesCurrent, "false no_condition_match/0"},
+		{`"exact"`, Rules2023, "true condition_match/0"},
 		{`"not_in"`, RulesCurrent, "false no_condition_match/0"},
 	} {
 		filter := strings.Replace(inCohort(1), "}", `,"operator":`+c.operator+`}`, 1)

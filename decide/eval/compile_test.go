@@ -32,8 +32,10 @@ func TestProgramOfATeam(t *testing.T) {
 func TestExperimentsAndVersions(t *testing.T) {
 	team := teamOf(flagOf(1, "with", `{}`), flagOf(2, "deleted", `{}`), `{"id":3,"key":"2023","active":true,"filters":{}}`)
 	team.Experiments = []flagcache.Record{
-		{JSON: []byte(`{"id":1,"feature_flag_id":1,"deleted":false}`)}, {JSON: []byte(`{"id":2,"feature_flag_id":2,"deleted":true}`)},
-		{JSON: []byte(`{"id":3,"feature_flag_id":null}`)}, {JSON: []byte(`nonsense`)},
+		{JSON: []byte(`{"id":1,"feature_flag_id":1,"deleted":false}`)},
+		{JSON: []byte(`{"id":2,"feature_flag_id":2,"deleted":true}`)},
+		{JSON: []byte(`{"id":3,"feature_flag_id":null}`)},
+		{JSON: []byte(`nonsense`)},
 	}
 	for _, f := range Compile(team, Options{}).Flags() {
 		if f.HasExperiment != (f.Key == "with") || (f.Version == 0) != (f.Key == "2023") {
@@ -46,7 +48,8 @@ func TestTagsAreContexts(t *testing.T) { // the tables before March 2026
 	team := teamOf(flagOf(1, "f", `{}`))
 	team.Contexts = []flagcache.Record{{Key: "t", JSON: []byte(`{"id":"t","name":"web","team_id":1}`)}, {Key: "u", JSON: []byte(`{"id":"u","name":null}`)}}
 	team.FlagContexts = []flagcache.Record{
-		{JSON: []byte(`{"id":"a","feature_flag_id":1,"tag_id":"t"}`)}, {JSON: []byte(`{"id":"b","feature_flag_id":1,"tag_id":"u"}`)},
+		{JSON: []byte(`{"id":"a","feature_flag_id":1,"tag_id":"t"}`)},
+		{JSON: []byte(`{"id":"b","feature_flag_id":1,"tag_id":"u"}`)},
 		{JSON: []byte(`{"id":"c","feature_flag_id":1}`)},
 	}
 	p := Compile(team, Options{})

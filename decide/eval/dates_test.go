@@ -28,8 +28,16 @@ func TestDates(t *testing.T) {
 		{"2024-06-01t03:04:05z", losAngeles, "2024-06-01T03:04:05Z"},
 		{"2024-11-03 01:30", losAngeles, "2024-11-03T08:30:00Z"}, // twice: the first
 		{"2024-03-10 02:30", losAngeles, ""},                     // never
-		{"2023-02-29", time.UTC, ""}, {"2024-13-01", time.UTC, ""}, {"2024-06-01T24:00:00Z", time.UTC, ""}, {"", time.UTC, ""}, {"soon", time.UTC, ""},
-		{"2024-06-01T03:04:05,5Z", time.UTC, ""}, {"-1mStart", time.UTC, ""}, {"7D", time.UTC, ""}, {"--7d", time.UTC, ""}, {"10000d", time.UTC, ""},
+		{"2023-02-29", time.UTC, ""},
+		{"2024-13-01", time.UTC, ""},
+		{"2024-06-01T24:00:00Z", time.UTC, ""},
+		{"", time.UTC, ""},
+		{"soon", time.UTC, ""},
+		{"2024-06-01T03:04:05,5Z", time.UTC, ""},
+		{"-1mStart", time.UTC, ""},
+		{"7D", time.UTC, ""},
+		{"--7d", time.UTC, ""},
+		{"10000d", time.UTC, ""},
 		// Relative dates are on the wall clock of the zone; there it is 13:30:40.
 		{"-1d", losAngeles, "2024-03-30T20:30:40.0000005Z"},
 		{"22d", losAngeles, "2024-03-09T21:30:40.0000005Z"}, // before the change to summer time

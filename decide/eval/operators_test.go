@@ -211,7 +211,8 @@ func TestSyntheticProperties(t *testing.T) {
 func TestGeoIPFillsGaps(t *testing.T) {
 	p := Compile(teamOf(flagOf(1, "f", `{"groups":[{"properties":[{"key":"$geoip_country_code","value":"DE"}]}]}`)), Options{})
 	for _, c := range []struct{ properties, want string }{
-		{`{}`, "true condition_match/0"}, {`{"$geoip_country_code":null}`, "true condition_match/0"},
+		{`{}`, "true condition_match/0"},
+		{`{"$geoip_country_code":null}`, "true condition_match/0"},
 		{`{"$geoip_country_code":"FR"}`, "false no_condition_match/0"},
 	} {
 		in := inputOf(t, `{"distinct_id":"a","person_properties":`+c.properties+`}`)
@@ -249,11 +250,26 @@ func TestRequirements(t *testing.T) {
 		op, text, version string
 		want              bool
 	}{
-		{"*", "1.2.3", "1.9.0", true}, {"*", "1.2.3", "2.0.0", false}, {"*", ">=1.2, <2", "1.5.0", true}, {"*", ">=1.2, <2", "2.1.0", false},
-		{"*", "=1.2", "1.2.9", true}, {"*", ">1.2", "1.2.9", false}, {"*", ">1.2", "1.3.0", true}, {"*", "<=1", "1.9.9", true}, {"*", "<1.2.3", "1.2.2", true},
-		{"*", "*", "1.0.0-rc.1", false}, {"*", "1.*", "1.0.0-rc.1", false}, {"~", "1", "1.0.9", true}, {"~", "1", "1.1.0", false},
-		{"^", "0.2.3", "0.2.9", true}, {"^", "0.2.3", "0.3.0", false}, {"^", "0.0.3", "0.0.4", false}, {"^", "0.0.3", "0.0.3", true},
-		{"^", "1.2.3-beta.1", "1.2.3-beta.2", true}, {"^", "1.2.3-beta.1", "1.2.4-beta.2", false}, {"^", "1.2.3-beta.2", "1.2.3-beta.1", false},
+		{"*", "1.2.3", "1.9.0", true},
+		{"*", "1.2.3", "2.0.0", false},
+		{"*", ">=1.2, <2", "1.5.0", true},
+		{"*", ">=1.2, <2", "2.1.0", false},
+		{"*", "=1.2", "1.2.9", true},
+		{"*", ">1.2", "1.2.9", false},
+		{"*", ">1.2", "1.3.0", true},
+		{"*", "<=1", "1.9.9", true},
+		{"*", "<1.2.3", "1.2.2", true},
+		{"*", "*", "1.0.0-rc.1", false},
+		{"*", "1.*", "1.0.0-rc.1", false},
+		{"~", "1", "1.0.9", true},
+		{"~", "1", "1.1.0", false},
+		{"^", "0.2.3", "0.2.9", true},
+		{"^", "0.2.3", "0.3.0", false},
+		{"^", "0.0.3", "0.0.4", false},
+		{"^", "0.0.3", "0.0.3", true},
+		{"^", "1.2.3-beta.1", "1.2.3-beta.2", true},
+		{"^", "1.2.3-beta.1", "1.2.4-beta.2", false},
+		{"^", "1.2.3-beta.2", "1.2.3-beta.1", false},
 		{"~", " v1.2.3", "1.2.3", false},
 	} {
 		req, ok := parseRange(c.op, c.text)

@@ -92,9 +92,12 @@ func TestProjectionVectors(t *testing.T) {
 			delete(v1.(map[string]any), c.Outcome.Key)
 		}
 		for _, pair := range [][2]any{
-			{v2, c.FlagsV2["flags"]}, {d.Errors, c.FlagsV2["errorsWhileComputingFlags"]},
-			{decode(d.AppendFeatureFlags(nil)), v1}, {decode(d.AppendPayloads(nil)), c.FlagsV1["featureFlagPayloads"]},
-			{decode(d.AppendEnabledMap(nil)), c.DecideV2}, {decode(d.AppendEnabledList(nil)), c.DecideV1},
+			{v2, c.FlagsV2["flags"]},
+			{d.Errors, c.FlagsV2["errorsWhileComputingFlags"]},
+			{decode(d.AppendFeatureFlags(nil)), v1},
+			{decode(d.AppendPayloads(nil)), c.FlagsV1["featureFlagPayloads"]},
+			{decode(d.AppendEnabledMap(nil)), c.DecideV2},
+			{decode(d.AppendEnabledList(nil)), c.DecideV1},
 		} {
 			if diff := cmp.Diff(pair[1], pair[0]); diff != "" {
 				t.Errorf("%s (-want +got):\n%s", c.Name, diff)

@@ -42,7 +42,7 @@ func valueText(v Value) string {
 // NumberText renders the literal of a JSON number as PostHog does: an integer as it stands, anything else as the shortest decimal that reads back as
 // the same float64, with at least one digit after the point. 1 and 1.0 stay apart, 1.50 and 1.5 do not.
 func NumberText(literal string) string {
-	if strings.IndexAny(literal, ".eE") < 0 {
+	if !strings.ContainsAny(literal, ".eE") {
 		return literal
 	}
 	f, err := strconv.ParseFloat(literal, 64)
