@@ -381,5 +381,13 @@ func (l *leader) drain(ctx context.Context) error {
 			break
 		}
 	}
-	return l.receiver.err
+	if l.receiver.err != nil {
+		return l.receiver.err
+	}
+	select {
+	case err := <-l.watch.failed: // the watcher hung up, and says why
+		return err
+	default:
+		return errSessionEnded
+	}
 }
