@@ -381,11 +381,37 @@ func TestCompareNamesDifferences(t *testing.T) {
 	byKey := cmp.Transformer("sort", func(all []change.Difference) map[string]change.Difference {
 		m := map[string]change.Difference{}
 		for _, d := range all {
+			d.State = 0 // see the next test
 			m[fmt.Sprintf("%d %s %s %s", d.Team, d.Entity, d.Key, d.Detail)] = d
 		}
 		return m
 	})
 	if diff := cmp.Diff(want, got, byKey); err != nil || diff != "" {
 		t.Errorf("Compare: %v (-want +got):\n%s", err, diff)
+	}
+}
+
+// A difference has the same state as long as neither side changes.
+func TestDifferencesKnowTheirState(t *testing.T) {
+	b := filled(t)
+	key := "{" + b.prefix + "}:team:1"
+	damage := func(key string, text string) uint64 {
+		b.redis.HSet(t.Context(), key, "flag:11", text)
+		got, err := b.Compare(t.Context(), b.m.copy("verify"))
+		if err != nil || len(got) != 1 {
+			t.Fatalf("Compare = %v, %v", got, err)
+		}
+		return got[0].State
+	}
+	first := damage(key, `{"id":1}`)
+	if again := damage(key, `{"id":1}`); again != first {
+		t.Errorf("state %d, then %d, though nothing has changed", first, again)
+	}
+	if other := damage(key, `{"id":2}`); other == first {
+		t.Error("the state is the same though the cache has changed")
+	}
+	b.m.begin().put(flag, "11", modelRow{"key": "delta"}).commit() // not applied
+	if other := damage(key, `{"id":1}`); other == first {
+		t.Error("the state is the same though the source has changed")
 	}
 }

@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"hash/fnv"
+	"io"
 	"iter"
 	"maps"
 	"slices"
@@ -47,8 +49,8 @@ func (w *Writer) Compare(ctx context.Context, c change.Copy) ([]change.Differenc
 
 // report lists the differences of one team.
 func (c *comparison) report(listed map[int64]struct{}, owners map[string]int64) (all []change.Difference) {
-	add := func(entity, key, detail string) {
-		all = append(all, change.Difference{Team: c.team, Entity: entity, Key: key, Detail: detail})
+	add := func(entity, key, detail, source, cached string) {
+		all = append(all, change.Difference{Team: c.team, Entity: entity, Key: key, Detail: detail, State: stateOf(source, cached)})
 	}
 	id := strconv.FormatInt(c.team, 10)
 	if owner, has := owners[c.token]; c.token != "" && (!has || owner != c.team) {
@@ -56,22 +58,22 @@ func (c *comparison) report(listed map[int64]struct{}, owners map[string]int64) 
 		if has {
 			detail = "the token index names team " + strconv.FormatInt(owner, 10)
 		}
-		add("token", id, detail)
+		add("token", id, detail, c.token, strconv.FormatInt(owner, 10))
 	}
 	if _, has := listed[c.team]; !has && len(c.stored) == 0 {
-		add(flagcache.EntityTeam, id, "the cache has no such team")
+		add(flagcache.EntityTeam, id, "the cache has no such team", "", "")
 		return all
 	}
 	if version := c.stored[flagcache.VersionField]; version == "" || version != c.listedVersion {
-		add("version", id, "the team's version and the listed one differ")
+		add("version", id, "the team's version and the listed one differ", version, c.listedVersion)
 	}
 	for _, f := range c.fields {
 		record, has := c.stored[flagcache.Field(f.row.entity, f.row.key)]
 		switch {
 		case !has:
-			add(f.row.entity, f.row.key, "missing in the cache")
+			add(f.row.entity, f.row.key, "missing in the cache", string(f.record), "")
 		case record != string(f.record):
-			add(f.row.entity, f.row.key, "differs in "+strings.Join(differing([]byte(record), f.record), ", "))
+			add(f.row.entity, f.row.key, "differs in "+strings.Join(differing([]byte(record), f.record), ", "), string(f.record), record)
 		}
 	}
 	for _, name := range c.extra() {
@@ -79,9 +81,18 @@ func (c *comparison) report(listed map[int64]struct{}, owners map[string]int64) 
 		if !known {
 			entity, key = "field", name
 		}
-		add(entity, key, "the source has no such row")
+		add(entity, key, "the source has no such row", "", c.stored[name])
 	}
 	return all
+}
+
+// stateOf tells two pairs of texts apart.
+func stateOf(source, cached string) uint64 {
+	h := fnv.New64a()
+	_, _ = io.WriteString(h, source) // a hash takes everything
+	_, _ = h.Write([]byte{0})
+	_, _ = io.WriteString(h, cached)
+	return h.Sum64()
 }
 
 // differing names the members in which two records differ; values may be secrets.

@@ -93,19 +93,21 @@ func (v *verifier) look(ctx context.Context, report *VerifyReport) ([]change.Dif
 	return found, snap.at, nil
 }
 
-// stillDiffering keeps the suspects that were found again.
+// stillDiffering keeps the suspects that were found again as they were. A record that has changed meanwhile may differ by what is on its way now: a row that
+// is written all the time differs at every look.
 func stillDiffering(suspects, found []change.Difference) []change.Difference {
 	type record struct {
 		team        int64
 		entity, key string
+		state       uint64
 	}
 	again := map[record]bool{}
 	for _, d := range found {
-		again[record{d.Team, d.Entity, d.Key}] = true
+		again[record{d.Team, d.Entity, d.Key, d.State}] = true
 	}
 	var still []change.Difference
 	for _, d := range suspects {
-		if again[record{d.Team, d.Entity, d.Key}] {
+		if again[record{d.Team, d.Entity, d.Key, d.State}] {
 			still = append(still, d)
 		}
 	}

@@ -58,6 +58,9 @@ type Difference struct {
 	Entity string // or "token", or "version"
 	Key    string
 	Detail string // what differs, without values of secrets
+
+	// State stands for what was compared, on both sides: it is another one if either has changed meanwhile. 0 = not known.
+	State uint64
 }
 
 // Observation is what a cache says of itself to somebody who does not lead.
