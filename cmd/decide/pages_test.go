@@ -288,7 +288,7 @@ func TestPageSizes(t *testing.T) {
 	contains(t, text, "Not all steps fit here")
 	for i := range 200 {
 		token := fmt.Sprint("phc_", i, long[:200])
-		s.teams[token] = teamOf(int64(i), token, long, nil)
+		s.teams[token] = teamOf(int64(i), token, long[:2000], nil)
 	}
 	_, text = visit(t, s, "GET", "/", nil)
 	contains(t, text, "The 50 with most flags")
