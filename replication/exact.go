@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -51,9 +50,6 @@ func exactSnapshot(ctx context.Context, cfg *Config, srv *server, source change.
 	if _, err := ensurePublication(ctx, watch, srv.version, cfg); err != nil {
 		return nil, err
 	}
-	if err := waitHanging(ctx, watch, waiting); err != nil {
-		return nil, err
-	}
 	created, err := createExplained(ctx, conn, watch, temporaryName(cfg.Slot), true, srv.version, temporaryLockLimit, waiting)
 	if err != nil {
 		return nil, err
@@ -76,7 +72,7 @@ const temporaryLockLimit = 10 * time.Minute
 
 // settle waits until the tables may be read and makes sure that they are what the snapshot says.
 func (s *snapshot) settle(ctx context.Context, cfg *Config, watch *pgx.Conn, waiting func(string)) error {
-	err := waitCovered(ctx, s.readers[0], watch, func() { waiting(hangingCommits) })
+	err := waitCovered(ctx, s.readers[0], watch, func() { waiting("commits that wait for a synchronous standby") })
 	if err != nil {
 		return err
 	}
@@ -101,53 +97,6 @@ func (s *snapshot) settle(ctx context.Context, cfg *Config, watch *pgx.Conn, wai
 	}
 	s.source.Fingerprint = s.catalog.fingerprint
 	return nil
-}
-
-// hangs is how long a commit must have waited for a synchronous standby to count as one that hangs.
-const hangs = time.Second
-
-// waitHanging waits for the commits that hang already. The copy could not be read before they end, and the stream would stand at its point meanwhile; it
-// need not as long as there is no point. Commits that begin to hang later are not waited for here: with a slow standby there would always be some.
-func waitHanging(ctx context.Context, watch *pgx.Conn, waiting func(string)) error {
-	hanging, err := waitingCommits(ctx, watch, hangs)
-	if err != nil || len(hanging) == 0 {
-		return err
-	}
-	ticker := time.NewTicker(watchEvery)
-	defer ticker.Stop()
-	for {
-		waiting(hangingCommits)
-		select {
-		case <-ticker.C:
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
-		now, err := waitingCommits(ctx, watch, 0)
-		if err != nil {
-			return err
-		}
-		if !slices.ContainsFunc(now, func(commit string) bool { return slices.Contains(hanging, commit) }) {
-			return nil
-		}
-	}
-}
-
-const hangingCommits = "commits that wait for a synchronous standby (SyncRep)"
-
-// waitingCommits identifies those that have waited for so long. Those of other roles are seen with pg_read_all_stats only.
-func waitingCommits(ctx context.Context, conn *pgx.Conn, since time.Duration) ([]string, error) {
-	ctx, cancel := step(ctx, queryTimeout, "looking for commits that wait")
-	defer cancel()
-	rows, err := conn.Query(ctx, `SELECT pid || ' ' || state_change FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND state_change <= clock_timestamp() - $1::interval`,
-		since)
-	if err != nil {
-		return nil, fmt.Errorf("looking for commits that wait: %w", err)
-	}
-	commits, err := pgx.CollectRows(rows, pgx.RowTo[string])
-	if err != nil {
-		return nil, fmt.Errorf("looking for commits that wait: %w", err)
-	}
-	return commits, nil
 }
 
 // lock keeps the tables from being redefined until the snapshot is closed. It does not wait long: others would queue up behind us.
