@@ -40,6 +40,10 @@ soak: servers ## load and random faults, judged all the time: make soak DURATION
 bench: servers build ## the figures of docs/performance.md on this machine, side by side with their floors (about half an hour; ARGS=--quick)
 	$(GO) run ./bench $(ARGS)
 
+.PHONY: screenshots
+screenshots: servers ## the pictures in docs/images
+	EVERFLAG_SCREENSHOTS=$(CURDIR)/docs/images $(GO) test ./cmd/replicator -run TestPagesInBrowser -count 1
+
 .PHONY: images
 images: ## both container images, built from scratch with the local Go
 	.ci/docker-images $(VERSION)

@@ -22,7 +22,7 @@ type settings struct {
 	RedisCA      string `name:"redis-ca" placeholder:"FILE" help:"CA certificates (PEM) to trust for rediss:// instead of the system's."`
 	KeyPrefix    string `default:"everflag" help:"Prefix of the cache's keys."`
 	SnapshotFile string `placeholder:"FILE" help:"Where definitions survive a restart with everything down. Its directory must be writable. Without it decide cannot start while Redis is away."`
-	AdminAddr    string `default:"127.0.0.1:9465" help:"Address of the private listener: /livez, /readyz, /status, /metrics, /debug/pprof, /log/level, /explain."`
+	AdminAddr    string `default:"127.0.0.1:9465" help:"Address of the private listener: the pages for people at /, and /livez, /readyz, /status, /metrics, /debug/pprof, /log/level, /explain."`
 	AdminURL     string `name:"admin-url" default:"http://127.0.0.1:9465" help:"Where status reaches a running decide."`
 	LogLevel     string `default:"info" enum:"debug,info,warn,error" help:"Log level: ${enum}."`
 	LogFormat    string `default:"auto" enum:"auto,json,console" help:"Log format: ${enum}; auto is console on a terminal, else json."`

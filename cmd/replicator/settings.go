@@ -24,7 +24,7 @@ type settings struct {
 	Slot            string `default:"everflag" help:"Name of the logical replication slot; one per cache."`
 	Publication     string `default:"everflag" help:"Name of the publication."`
 	ApplicationName string `default:"everflag" help:"Name of the replication connection in pg_stat_replication, by which replicators know one another."`
-	AdminAddr       string `default:"127.0.0.1:9464" help:"Address of the private listener: /livez, /readyz, /status, /metrics, /debug/pprof, /log/level."`
+	AdminAddr       string `default:"127.0.0.1:9464" help:"Address of the private listener: the page for people at /, and /livez, /readyz, /status, /metrics, /debug/pprof, /log/level."`
 	AdminURL        string `name:"admin-url" default:"http://127.0.0.1:9464" help:"Where status, rebuild and verify reach a running replicator."`
 	LogLevel        string `default:"info" enum:"debug,info,warn,error" help:"Log level: ${enum}."`
 	LogFormat       string `default:"auto" enum:"auto,json,console" help:"Log format: ${enum}; auto is console on a terminal, else json."`

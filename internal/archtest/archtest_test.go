@@ -42,7 +42,8 @@ var notByItself = []string{"os", "os/exec", "io/fs", "syscall", "net", "net/http
 
 // never in a program: libraries for tests.
 var testLibraries = []string{
-	"testing", "github.com/testcontainers", "go.uber.org/goleak", "pgregory.net/rapid", "github.com/google/go-cmp", "github.com/posthog", module + "/internal/testenv",
+	"testing", "github.com/testcontainers", "go.uber.org/goleak", "pgregory.net/rapid", "github.com/google/go-cmp", "github.com/posthog",
+	"github.com/chromedp", module + "/internal/testenv", module + "/internal/browsertest", module + "/internal/oracle",
 }
 
 // present are the packages that the rules are about: a renamed one must not make its rules vanish.
