@@ -172,7 +172,7 @@ func (n *node) inspect() {
 	lines := n.program.Logs()
 	for _, line := range lines[n.seen:] {
 		switch {
-		case strings.Contains(line, `"exact":true`):
+		case strings.Contains(line, `"msg":"reconciled"`):
 			_, reason, _ := strings.Cut(line, `"reason":"`)
 			reason, _, _ = strings.Cut(reason, `"`)
 			n.a.reconciles[withoutNumbers(reason)]++

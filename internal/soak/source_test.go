@@ -181,7 +181,7 @@ func (s *source) decide(ctx context.Context, how ending) error {
 	if s.prepared == "" {
 		return nil
 	}
-	s.history.begin(true) // whatever it holds
+	s.history.begin(false) // migrations are not prepared
 	err := s.exec(ctx, fmt.Sprintf("%s PREPARED '%s'", how, s.prepared))
 	if err != nil && s.db.IsClosed() {
 		return err
