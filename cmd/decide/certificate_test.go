@@ -73,7 +73,7 @@ func TestCertificateIsReloaded(t *testing.T) {
 	space := testenv.Redis(t)
 	newCache(t, space).define(t, flags)
 	addr := "127.0.0.1:" + testenv.FreePort(t)
-	testenv.Run(t, testenv.Build(t, "cmd/decide"), []string{
+	program := testenv.Run(t, testenv.Build(t, "cmd/decide"), []string{
 		"DECIDE_REDIS_URL=" + space.URL, "DECIDE_KEY_PREFIX=" + space.Prefix, "DECIDE_ADDR=" + addr, "DECIDE_ADMIN_ADDR=127.0.0.1:" + testenv.FreePort(t),
 		"DECIDE_TLS_CERT=" + certFile, "DECIDE_TLS_KEY=" + keyFile,
 	})
@@ -126,6 +126,9 @@ func TestCertificateIsReloaded(t *testing.T) {
 	await(3)
 	put(t, certFile, []byte("damaged"))
 	stays(3, "with a damaged file")
+	if n := len(program.WaitForLogs(t, "the new certificate cannot be used", 2)); n != 2 {
+		t.Errorf("%d warnings about two files that cannot be used, each looked at more than once", n)
+	}
 	if serial, err := ask(kept); err != nil || serial != 1 {
 		t.Errorf("the connection that stood: certificate %d, %v", serial, err)
 	}

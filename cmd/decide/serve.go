@@ -70,7 +70,7 @@ func serve(ctx context.Context, s settings, stderr io.Writer) error {
 	if err != nil {
 		return command.BadSettingf("--admin-addr", "%w: choose another address", err)
 	}
-	public, err := s.Public.listen(ctx)
+	public, err := s.Public.listen(ctx, log)
 	if err != nil {
 		return errors.Join(err, private.Close())
 	}
@@ -109,7 +109,7 @@ func ready(definitions *store.Store, draining *atomic.Bool) error {
 }
 
 // listen takes the public address.
-func (o *publicSettings) listen(ctx context.Context) (net.Listener, error) {
+func (o *publicSettings) listen(ctx context.Context, log *zap.Logger) (net.Listener, error) {
 	if (o.TLSCert == "") != (o.TLSKey == "") {
 		return nil, command.BadSettingf("--tls-cert and --tls-key", "one needs the other")
 	}
@@ -120,7 +120,7 @@ func (o *publicSettings) listen(ctx context.Context) (net.Listener, error) {
 	if o.TLSCert == "" {
 		return listener, nil
 	}
-	certificate := &reloading{certFile: o.TLSCert, keyFile: o.TLSKey}
+	certificate := &reloading{certFile: o.TLSCert, keyFile: o.TLSKey, log: log}
 	if _, err := certificate.get(time.Now()); err != nil {
 		return nil, errors.Join(command.BadSettingf("--tls-cert", "%w", err), listener.Close())
 	}
