@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/everflag/everflag/internal/change"
 )
 
 // Finding is something that would fail or hurt later.
@@ -35,6 +37,19 @@ type checker struct {
 
 func (k *checker) add(fatal bool, object, problem, remedy string) {
 	k.findings = append(k.findings, Finding{Object: object, Problem: problem, Remedy: remedy, Fatal: fatal})
+}
+
+// Identify says which source a cache would mirror: what a look at the cache needs to tell it from another.
+func Identify(ctx context.Context, cfg Config) (change.Source, error) {
+	if err := cfg.Validate(); err != nil {
+		return change.Source{}, err
+	}
+	s := &session{cfg: &cfg}
+	if err := s.prepare(ctx); err != nil {
+		return change.Source{}, err
+	}
+	closeConn(s.query)
+	return s.source, nil
 }
 
 // Check looks at everything that replication needs, without changing anything. The error is of the look itself.

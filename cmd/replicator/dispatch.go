@@ -85,7 +85,11 @@ func (s *settings) check(ctx context.Context, stdout io.Writer) error {
 	if err != nil {
 		findings = append(findings, replication.Finding{Object: "--postgres-url", Problem: err.Error(), Remedy: "see docs/operations.md", Fatal: true})
 	}
-	ofCache, err := cachewriter.New(s.writer(client, zap.NewNop())).Check(ctx, change.Source{})
+	source, err := replication.Identify(ctx, config)
+	if err != nil {
+		source = change.Source{} // the findings tell why
+	}
+	ofCache, err := cachewriter.New(s.writer(client, zap.NewNop())).Check(ctx, source)
 	if err != nil {
 		ofCache = append(ofCache, cachewriter.Finding{What: err.Error(), Remedy: "see docs/operations.md", Fatal: true})
 	}

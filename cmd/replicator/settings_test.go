@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"net"
 	"net/http"
 	"os"
@@ -188,6 +189,15 @@ func TestCommands(t *testing.T) {
 	run(0, `"role": "leader"`, "status", "--json")
 	run(0, "0 teams written", "rebuild")
 	run(0, "no drift", "verify")
+
+	// Another slot would take this cache from the leader: check says so before run refuses.
+	testenv.Eventually(t, settle, func() error { // as soon as the first heartbeat is there
+		other := testenv.Run(t, binary, append(env, "REPLICATOR_SLOT=another_slot"), "check")
+		if code := waitCode(t, other); code != 2 || !strings.Contains(other.Stdout(), "another replicator writes under the prefix") {
+			return fmt.Errorf("exit code %d: %s", code, other.Stdout())
+		}
+		return nil
+	})
 
 	// Drift that nothing but a comparison can see.
 	if err := w.cache.HDel(t.Context(), "{"+w.redis.Prefix+"}:team:1", "flag:102").Err(); err != nil {
