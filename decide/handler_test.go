@@ -357,25 +357,6 @@ func TestConcurrentSwaps(t *testing.T) {
 	swaps.Wait()
 }
 
-// The conversations of the mobile SDKs, replayed from the contract, not observed: config with the flags, gzip, numbers that are not finite; older ones ask
-// /decide.
-func TestMobileConversations(t *testing.T) {
-	h, _ := newTestHandler(t, Config{}, everyone("on"), plan("pro-only"))
-	const body = `{"api_key":"phc_test","distinct_id":"u","$anon_distinct_id":"a","$device_id":"d","groups":{},"person_properties":{"plan":"pro","$app_version":"1.0","score":NaN},"group_properties":{}}`
-	for _, agent := range []string{"posthog-ios/3.30.0", "posthog-android/3.20.0", "posthog-flutter/5.0.0", "posthog-react-native/4.1.0"} {
-		got := jsonOf(t, call(h, "POST", "/flags/?v=2&config=true", body, "User-Agent", agent, "Content-Type", "application/json; charset=utf-8"))
-		flags, _ := got["flags"].(map[string]any)
-		if got["errorsWhileComputingFlags"] != false || len(flags) != 2 || flags["pro-only"].(map[string]any)["enabled"] != true || got["sessionRecording"] != false {
-			t.Errorf("%s: got %v", agent, got)
-		}
-		old := jsonOf(t, call(h, "POST", "/decide/?v=3", body, "User-Agent", agent, "Content-Type", "application/json"))
-		values, _ := old["featureFlags"].(map[string]any)
-		if _, payloads := old["featureFlagPayloads"].(map[string]any); !payloads || values["pro-only"] != true || old["supportedCompression"] == nil {
-			t.Errorf("%s, /decide: got %v", agent, old)
-		}
-	}
-}
-
 // What the request asks to see: survey flags, keys, contexts, the runtime named or detected.
 func TestSelection(t *testing.T) {
 	team := newTeam(t, "phc_test", "", everyone("all"), everyone("survey-targeting-1"), everyone("server")+`,"evaluation_runtime":"server"`,
