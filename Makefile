@@ -30,7 +30,7 @@ test-clients: servers ## the official SDKs against the real decide (installs the
 .PHONY: test-matrix
 test-matrix: servers ## the whole chain on every major of Postgres, 14 to 18
 	.ci/postgres-majors.sh 14 15 16 17 18
-	for v in 14 15 16 17 18; do echo "== Postgres $$v"; TEST_POSTGRES_VERSION=$$v $(GO) test -count=1 -p 1 -timeout 15m ./replication ./cachewriter ./cmd/replicator || exit 1; done
+	for v in 14 15 16 17 18; do echo "== Postgres $$v"; TEST_POSTGRES_VERSION=$$v $(GO) test -count=1 -p 1 -timeout 15m ./replication ./cachewriter ./cmd/replicator ./internal/soak ./internal/faults || exit 1; done
 
 .PHONY: soak
 soak: servers ## load and random faults, judged all the time: make soak DURATION=1h SEED=7
