@@ -175,10 +175,13 @@ func (a *arena) killAtPoint() (heal func()) {
 	n.kill()
 	stages := []string{killpoint.Read, killpoint.Apply, killpoint.Acknowledge, killpoint.Reconcile}
 	stage := stages[a.rng.IntN(len(stages))]
-	if a.rng.IntN(2) == 0 { // it will lead
-		a.other(n).kill()
+	a.other(n).kill() // so that it leads: a stand-by passes none of these points
+	passes := a.rng.IntN(20)
+	if stage == killpoint.Reconcile { // which there has to be first
+		a.redis("FLUSHALL")
+		passes %= 8
 	}
-	n.start(stage + ":" + strconv.Itoa(a.rng.IntN(20)))
+	n.start(stage + ":" + strconv.Itoa(passes))
 	timer := time.NewTimer(4 * time.Second)
 	defer timer.Stop()
 	select {
@@ -189,9 +192,7 @@ func (a *arena) killAtPoint() (heal func()) {
 	return func() {
 		n.kill()
 		n.start("")
-		if a.other(n).program == nil {
-			a.other(n).start("")
-		}
+		a.other(n).start("")
 	}
 }
 

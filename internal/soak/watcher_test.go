@@ -87,7 +87,7 @@ func (w *watcher) once(ctx context.Context, db *pgx.Conn) {
 	}
 	w.mu.Lock()
 	floor := w.floor
-	if w.amnesia && w.noticed(*l) {
+	if w.amnesia && w.noticed(*l, confirmed) {
 		w.amnesia = false
 		floor, w.former, w.contents = 0, nil, nil
 	}
@@ -123,11 +123,12 @@ func (w *watcher) age() {
 	w.longest = max(w.longest, w.history.staleness(w.newest, time.Now()))
 }
 
-// noticed reports whether a cache that was replaced has caught up with what it was before.
-func (w *watcher) noticed(l look) bool {
+// noticed reports whether a cache that was replaced has caught up with what it was before and with what the slot has confirmed. Until then it is an old
+// cache that calls itself complete, as it was when it was saved.
+func (w *watcher) noticed(l look, confirmed change.LSN) bool {
 	is, _ := change.ParseLSN(l.meta["checkpoint"])
 	was, _ := change.ParseLSN(w.last.meta["checkpoint"])
-	return l.meta["complete"] == "1" && is >= was
+	return confirmed != 0 && l.meta["complete"] == "1" && is >= max(was, confirmed)
 }
 
 // forget announces that the cache may go back.
