@@ -31,8 +31,8 @@ func TestKillAnywhere(t *testing.T) {
 	for round := range rounds {
 		stage := stages[round%len(stages)]
 		count := rand.IntN(12)
-		if stage == killpoint.Acknowledge {
-			count /= 3 // a batch of many transactions is acknowledged once
+		if stage == killpoint.Acknowledge || stage == killpoint.Apply {
+			count /= 3 // a batch of many transactions is applied and acknowledged once
 		}
 		doomed := testenv.Run(t, deadly, w.env(t, fmt.Sprintf("EVERFLAG_KILLPOINT=%s:%d", stage, count)))
 		working := load.start(t, transactions, stage == killpoint.Reconcile && round > len(stages))
