@@ -58,6 +58,9 @@ func Permanent(err error) bool {
 	if errors.Is(err, errMalformed) {
 		return true
 	}
+	if errors.Is(err, errMoved) { // whatever the server said of the table: the next look at the catalog knows better
+		return false
+	}
 	pgErr, ok := errors.AsType[*pgconn.PgError](err)
 	return ok && permanentStates[pgErr.Code] != ""
 }

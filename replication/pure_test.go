@@ -300,6 +300,7 @@ func TestPermanent(t *testing.T) { // F27
 		{state("55006"), false, false},
 		{state("42704"), false, false},
 		{fmt.Errorf("x: %w", errMalformed), true, true},
+		{fmt.Errorf("%w: %w", errMoved, state("42P01")), false, false},
 		{refuse("no"), true, true},
 		{tableError{errors.New("no")}, true, false},
 		{context.DeadlineExceeded, false, false},
