@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"net/url"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -28,8 +27,6 @@ import (
 // stepTimeout bounds one step on a busy machine.
 const stepTimeout = 30 * time.Second
 
-var chromiums = []string{"chromium", "chromium-browser", "google-chrome", "google-chrome-stable"}
-
 // Browser is a running Chromium with one tab.
 type Browser struct {
 	ctx context.Context
@@ -39,35 +36,31 @@ type Browser struct {
 	requests int
 }
 
-// New starts Chromium. Without one, the test is skipped, or fails where nothing may be missing.
-func New(t *testing.T) *Browser {
+// Tab starts Chromium with one tab, which reaches nobody but this machine. It tells the listener what happens in the tab, and ended when the browser has
+// ended with the test.
+func Tab(t *testing.T, listener func(event any), ended func()) context.Context {
 	t.Helper()
-	var binary string
-	for _, name := range chromiums {
-		if path, err := exec.LookPath(name); err == nil && binary == "" {
-			binary = path
-		}
-	}
-	switch {
-	case binary == "" && os.Getenv("TEST_REQUIRE_SERVERS") != "":
-		t.Fatal("no Chromium: install Debian's package chromium")
-	case binary == "":
-		t.Skip("no Chromium: install Debian's package chromium")
-	}
-	b := &Browser{}
+	binary := testenv.Tool(t, "chromium", "chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(binary), chromedp.UserDataDir(t.TempDir()),
-		chromedp.NoSandbox, chromedp.DisableGPU, chromedp.Flag("disable-component-update", true),
+		chromedp.NoSandbox, chromedp.DisableGPU, chromedp.Flag("disable-quic", true), chromedp.Flag("disable-component-update", true),
 		chromedp.Flag("host-resolver-rules", "MAP * ~NOTFOUND , EXCLUDE 127.0.0.1"), // whatever browser and page would like to reach
 	)
 	allocator, stop := chromedp.NewExecAllocator(context.Background(), options...) // not t.Context: the browser is told to end before it is made to
-	tab, closeTab := chromedp.NewContext(allocator, chromedp.WithListener(b.note))
+	tab, closeTab := chromedp.NewContext(allocator, chromedp.WithListener(listener))
 	t.Cleanup(func() {
 		_ = chromedp.Cancel(tab) // however it says farewell, the next lines wait until it is gone
 		closeTab()
 		stop()
-		b.Check(t)
+		ended()
 	})
-	b.ctx = tab
+	return tab
+}
+
+// New starts Chromium.
+func New(t *testing.T) *Browser {
+	t.Helper()
+	b := &Browser{}
+	b.ctx = Tab(t, b.note, func() { b.Check(t) })
 	b.Do(t, chromedp.Func(func(ctx context.Context, _ *chromedp.Target) error {
 		if _, err := chromedp.Call(ctx, network.Enable, network.EnableParams{}); err != nil {
 			return err
@@ -149,17 +142,24 @@ var (
 // Open opens a page in a window, and wants it to be no broader.
 func (b *Browser) Open(t *testing.T, w Window, address string) {
 	t.Helper()
+	b.resize(t, w)
+	b.Do(t, chromedp.Navigate(address))
+	b.Fits(t)
+}
+
+// resize also asks for no motion: a colour on its way to another one is not the one that people read.
+func (b *Browser) resize(t *testing.T, w Window) {
+	t.Helper()
 	scheme := "light"
 	if w.Dark {
 		scheme = "dark"
 	}
 	b.Do(t, chromedp.EmulateViewport(w.Width, w.Height), chromedp.Func(func(ctx context.Context, _ *chromedp.Target) error {
 		_, err := chromedp.Call(ctx, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
-			Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}},
+			Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}, {Name: "prefers-reduced-motion", Value: "reduce"}},
 		})
 		return err
-	}), chromedp.Navigate(address))
-	b.Fits(t)
+	}))
 }
 
 // Fits wants that nothing makes the page broader than its window.

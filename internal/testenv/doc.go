@@ -22,7 +22,7 @@
 // Postgres and Redis share one server each among the tests of a package: they are started by the first test that asks and end with the process. A test that
 // wants to hurt a server, configure it, or hold a transaction open for long (which delays the creation of every slot on the server) asks for an own one
 // with PostgresServer or RedisServer. Those can be stopped, killed, frozen, thawed, restarted, replicated and promoted, and keep their address.
-// What no container offers (a data directory, a Unix socket, a standby) needs the option Process.
+// What no container offers (a data directory, a Unix socket, a standby, a Cluster) needs the option Process.
 //
 // Failures of the network are Proxy's: see Flaky. Failures of our own programs are Program's: Build, Run, Signal, Kill, WaitForLog.
 //
@@ -34,8 +34,9 @@
 //	else                                the test is skipped, and the message says what is missing
 //
 //	TEST_SERVERS=env|docker|local       only that
-//	TEST_REQUIRE_SERVERS=1              a missing server is a failure
+//	TEST_REQUIRE_SERVERS=1              a missing server, program or facility of the system is a failure: see Missing and Tool
 //	TEST_POSTGRES_VERSION=16            that major; .ci/postgres-majors.sh fetches what the system lacks
+//	TEST_REDIS_IMAGE=valkey/valkey:8    that image in Docker; for a local Valkey see .ci/valkey
 //
 // Nothing is installed here, nothing listens but on 127.0.0.1, and servers on 5432 and 6379 are never touched. Package server has the rest of the story.
 //

@@ -26,6 +26,7 @@ type PGServer struct {
 	DataDir   string // empty in a container
 	SocketDir string // empty in a container
 
+	power
 	server *server.Postgres
 }
 
@@ -40,18 +41,8 @@ func PostgresServer(t testing.TB, options PGOptions) *PGServer {
 
 func ownPostgres(t testing.TB, start func(context.Context) (*server.Postgres, error)) *PGServer {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), stepTimeout)
-	defer cancel()
-	pg, err := start(ctx)
-	require(t, err)
-	s := &PGServer{Addr: pg.Addr, Version: pg.Version, DataDir: pg.DataDir, SocketDir: pg.SocketDir, server: pg}
-	t.Cleanup(func() {
-		if t.Failed() {
-			t.Logf("log of Postgres at %s:\n%s", s.Addr, s.Log(t))
-		}
-		step(t, "removing Postgres", pg.Close)
-	})
-	return s
+	pg, p := own(t, "Postgres", start)
+	return &PGServer{Addr: pg.Addr, Version: pg.Version, DataDir: pg.DataDir, SocketDir: pg.SocketDir, server: pg, power: p}
 }
 
 // URL returns the superuser's address of a database; "postgres" always exists.
@@ -71,34 +62,10 @@ func (s *PGServer) Database(t testing.TB) *DB {
 	return db
 }
 
-// Start starts the stopped or killed server and returns when it accepts connections.
-func (s *PGServer) Start(t testing.TB) {
-	t.Helper()
-	step(t, "starting Postgres", s.server.Start)
-}
-
 // Stop stops the server as pg_ctl would ("smart", "fast" or "immediate") and returns when it has ended.
 func (s *PGServer) Stop(t testing.TB, mode server.StopMode) {
 	t.Helper()
 	step(t, "stopping Postgres", func(ctx context.Context) error { return s.server.Stop(ctx, mode) })
-}
-
-// Kill ends the server and every backend with SIGKILL.
-func (s *PGServer) Kill(t testing.TB) {
-	t.Helper()
-	step(t, "killing Postgres", s.server.Kill)
-}
-
-// Freeze stops the server and every backend with SIGSTOP: connections stay open and nothing answers.
-func (s *PGServer) Freeze(t testing.TB) {
-	t.Helper()
-	step(t, "freezing Postgres", s.server.Freeze)
-}
-
-// Thaw undoes Freeze.
-func (s *PGServer) Thaw(t testing.TB) {
-	t.Helper()
-	step(t, "thawing Postgres", s.server.Thaw)
 }
 
 // SetConf changes settings and reloads. Those that need a restart wait for Stop and Start.
@@ -128,15 +95,4 @@ func (s *PGServer) BaseBackup(t testing.TB) string {
 	defer cancel()
 	require(t, s.server.BaseBackup(ctx, dir))
 	return dir
-}
-
-// Log returns what the server has logged so far.
-func (s *PGServer) Log(t testing.TB) string {
-	t.Helper()
-	var text string
-	step(t, "reading the log", func(ctx context.Context) error {
-		text = s.server.Log(ctx)
-		return nil
-	})
-	return text
 }

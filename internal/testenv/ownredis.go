@@ -12,7 +12,7 @@ import (
 // RedisOptions say what an own Redis is like.
 type RedisOptions struct {
 	Conf    map[string]string // redis.conf directives, e.g. "maxmemory": "2mb"
-	Process bool              // never a container: for Socket and Replica
+	Process bool              // never a container: for Socket, Replica and a Cluster, whose nodes tell their own addresses
 }
 
 // RedisInstance is a Redis that one test has to itself and may hurt. Its address outlives stops and restarts.
@@ -21,6 +21,7 @@ type RedisInstance struct {
 	Addr   string // host:port
 	Socket string // path of the Unix socket; empty in a container
 
+	power
 	server *server.Redis
 }
 
@@ -35,20 +36,8 @@ func RedisServer(t testing.TB, options RedisOptions) *RedisInstance {
 
 func ownRedis(t testing.TB, start func(context.Context) (*server.Redis, error)) *RedisInstance {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), stepTimeout)
-	defer cancel()
-	own, err := start(ctx)
-	require(t, err)
-	s := &RedisInstance{URL: own.URL(0), Addr: own.Addr, Socket: own.Socket, server: own}
-	t.Cleanup(func() {
-		step(t, "removing Redis", func(ctx context.Context) error {
-			if t.Failed() {
-				t.Logf("log of Redis at %s:\n%s", s.Addr, own.Log(ctx))
-			}
-			return own.Close(ctx)
-		})
-	})
-	return s
+	rd, p := own(t, "Redis", start)
+	return &RedisInstance{URL: rd.URL(0), Addr: rd.Addr, Socket: rd.Socket, server: rd, power: p}
 }
 
 // Client returns a client, closed when the test ends.
@@ -57,34 +46,10 @@ func (s *RedisInstance) Client(t testing.TB) *redis.Client {
 	return newClient(t, s.URL)
 }
 
-// Start starts the stopped or killed server and returns when it answers commands.
-func (s *RedisInstance) Start(t testing.TB) {
-	t.Helper()
-	step(t, "starting Redis", s.server.Start)
-}
-
 // Stop asks the server to end and returns when it has.
 func (s *RedisInstance) Stop(t testing.TB) {
 	t.Helper()
 	step(t, "stopping Redis", s.server.Stop)
-}
-
-// Kill ends the server with SIGKILL.
-func (s *RedisInstance) Kill(t testing.TB) {
-	t.Helper()
-	step(t, "killing Redis", s.server.Kill)
-}
-
-// Freeze stops the server with SIGSTOP: connections stay open and nothing answers.
-func (s *RedisInstance) Freeze(t testing.TB) {
-	t.Helper()
-	step(t, "freezing Redis", s.server.Freeze)
-}
-
-// Thaw undoes Freeze.
-func (s *RedisInstance) Thaw(t testing.TB) {
-	t.Helper()
-	step(t, "thawing Redis", s.server.Thaw)
 }
 
 // Replica starts a server that replicates this one and returns when the link is up.

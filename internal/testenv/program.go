@@ -254,13 +254,36 @@ func (p *Program) Kill(t testing.TB) {
 // Wait returns the exit code once the program has ended; -1 if a signal ended it.
 func (p *Program) Wait(t testing.TB) int {
 	t.Helper()
+	return p.WaitWithin(t, stepTimeout)
+}
+
+// WaitWithin is Wait for a program that has to end by itself, by then.
+func (p *Program) WaitWithin(t testing.TB, limit time.Duration) int {
+	t.Helper()
 	select {
 	case <-p.ended:
 		return p.cmd.ProcessState.ExitCode()
-	case <-time.After(stepTimeout):
-		t.Fatalf("the program still runs after %v", stepTimeout)
+	case <-time.After(limit):
+		t.Fatalf("the program still runs after %v", limit)
 		return 0
 	}
+}
+
+// Resident is the resident memory of a process in bytes.
+func Resident(t testing.TB, pid int) int64 {
+	t.Helper()
+	if _, err := os.Stat("/proc/self/statm"); err != nil {
+		Missing(t, "no /proc, as Linux has it: "+err.Error())
+	}
+	var size, pages int64
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", pid))
+	if err == nil {
+		_, err = fmt.Sscan(string(text), &size, &pages)
+	}
+	if err != nil {
+		t.Fatalf("the memory of a process: %v", err)
+	}
+	return pages * int64(os.Getpagesize())
 }
 
 // PID returns the process identifier.

@@ -21,6 +21,7 @@ import (
 //	Stall         accepted, silent        silent both ways, bytes wait
 //	HalfClose     accepted, half silent   what the server says is swallowed, what the client says arrives
 //	Delay         late                    every chunk late, both ways
+//	Retarget      to another server       reset
 //	Restore       as usual                as usual; stalled bytes go on, swallowed ones are lost
 //
 // A stalled connection keeps its bytes, as a network does that loses packets for a while; a half-closed one has lost some for good, so protocols on it
@@ -28,11 +29,10 @@ import (
 type Flaky struct {
 	Addr string // what the program connects to
 
-	target string
-
 	accepted, active, toServer, toClient atomic.Int64
 
 	mu       sync.Mutex // guards what follows
+	target   string
 	changed  chan struct{}
 	mode     mode
 	delay    time.Duration
@@ -98,6 +98,14 @@ func (p *Flaky) HalfClose() { p.set(halfClosed) }
 func (p *Flaky) Restore() {
 	p.Delay(0)
 	p.set(passing)
+}
+
+// Retarget resets all connections and leads new ones to another server.
+func (p *Flaky) Retarget(target string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.target = target
+	p.resetAll()
 }
 
 // Delay holds back every chunk by d, both ways.
@@ -203,14 +211,14 @@ func (l *link) reset() {
 
 // serve connects to the target and copies both ways until one side ends.
 func (p *Flaky) serve(client *net.TCPConn) {
-	server, err := p.dial()
+	server, target, err := p.dial()
 	if err != nil {
 		client.SetLinger(0)
 		client.Close()
 		return
 	}
 	l := &link{client: client, server: server, broken: make(chan struct{})}
-	if !p.add(l) {
+	if !p.add(l, target) {
 		l.reset()
 		return
 	}
@@ -225,18 +233,22 @@ func (p *Flaky) serve(client *net.TCPConn) {
 	l.reset()
 }
 
-func (p *Flaky) dial() (net.Conn, error) {
+func (p *Flaky) dial() (server net.Conn, target string, err error) {
+	p.mu.Lock()
+	target = p.target
+	p.mu.Unlock()
 	network := "tcp"
-	if len(p.target) > 0 && p.target[0] == '/' {
+	if len(target) > 0 && target[0] == '/' {
 		network = "unix"
 	}
-	return net.DialTimeout(network, p.target, stepTimeout)
+	server, err = net.DialTimeout(network, target, stepTimeout)
+	return server, target, err
 }
 
-func (p *Flaky) add(l *link) bool {
+func (p *Flaky) add(l *link, target string) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.closed || p.mode == cut || p.mode == dropping {
+	if p.closed || p.mode == cut || p.mode == dropping || p.target != target {
 		return false
 	}
 	p.links = append(p.links, l)

@@ -146,3 +146,14 @@ func TestProxyCutBreaksTransfers(t *testing.T) {
 		t.Fatal(fmt.Errorf("the reader still hangs after %v", soon))
 	}
 }
+
+func TestProxyRetargets(t *testing.T) {
+	t.Parallel()
+	p, client, first := behind(t)
+	want(t, "setting", ask(client, soon, "SET", "where", "first"))
+	second := testenv.RedisServer(t, testenv.RedisOptions{})
+	p.Retarget(second.Addr)
+	testenv.Eventually(t, soon, func() error { return ask(client, soon, "SET", "where", "second") }) // at first perhaps on the reset connection
+	wantEqual(t, "the first server's value", first.Get(t.Context(), "where").Val(), "first")
+	wantEqual(t, "the second server's value", second.Client(t).Get(t.Context(), "where").Val(), "second")
+}

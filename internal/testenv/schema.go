@@ -15,10 +15,10 @@ const (
 	Schema2023 SchemaVersion = "2023"
 )
 
-// Tokens of the demo teams in the seeds.
+// Keys of the demo team in the seeds.
 const (
-	DemoToken  = "phc_demoEverflag2f6c9d1b8e4a7305" // team 1 of both seeds
-	DemoSecret = "phs_demoEverflag83b1f0c6a94e2d57" // 2026 only
+	DemoToken  = posthogsql.DemoToken
+	DemoSecret = posthogsql.DemoSecret
 )
 
 // LoadSchema creates PostHog's tables in an empty database.

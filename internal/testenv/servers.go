@@ -101,15 +101,14 @@ func startSharedRedis() (redisAddress, error) {
 	return redisAddress{url: own.URL(0), own: own, slots: slots}, nil
 }
 
-// require ends the test if a server could not be had: a skip that names what is missing, or a failure if TEST_REQUIRE_SERVERS is set or if something is
-// there but does not work.
+// require ends the test if a server could not be had: as Missing says if there is none, as a failure if something is there but does not work.
 func require(t testing.TB, err error) {
 	t.Helper()
 	if err == nil {
 		return
 	}
-	if _, missing := errors.AsType[*server.MissingError](err); missing && os.Getenv("TEST_REQUIRE_SERVERS") == "" {
-		t.Skipf("%v; `make test` sets servers up, TEST_POSTGRES_URL and TEST_REDIS_URL name your own", err)
+	if _, missing := errors.AsType[*server.MissingError](err); missing {
+		Missing(t, err.Error()+"; `make test` sets servers up, TEST_POSTGRES_URL and TEST_REDIS_URL name your own")
 	}
 	t.Fatal(err)
 }

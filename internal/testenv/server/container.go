@@ -8,6 +8,7 @@ import (
 	"io"
 	stdlog "log"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -23,11 +24,11 @@ import (
 )
 
 const (
-	pingTimeout = 500 * time.Millisecond // an engine that is there answers in a few
-	pullTimeout = 60 * time.Second       // an image that takes longer is not worth the wait when binaries are at hand
+	pingTimeout = 5 * time.Second  // an engine that is not there refuses at once, one on a busy machine takes its time
+	pullTimeout = 60 * time.Second // an image that takes longer is not worth the wait when binaries are at hand
 
 	defaultPostgresTag = "17"
-	redisImage         = "redis:7"
+	defaultRedisImage  = "redis:7"
 )
 
 // engine is the Docker engine of this machine, looked for once. Its absence costs milliseconds.
@@ -206,18 +207,18 @@ func newContainerPostgres(ctx context.Context, version string, conf map[string]s
 	if err != nil {
 		return nil, err
 	}
-	return &Postgres{Addr: made.addr, Version: tag, machine: made}, nil
+	return &Postgres{Addr: made.addr, Version: tag, power: power{made}}, nil
 }
 
 func newContainerRedis(ctx context.Context, conf map[string]string) (*Redis, error) {
-	cmd := []string{"redis-server"}
+	var cmd []string // the images of Redis and Valkey take options alone as options of their server
 	for line := range strings.Lines(directives(conf)) {
 		name, value, _ := strings.Cut(strings.TrimSpace(line), " ")
 		cmd = append(cmd, "--"+name, strings.Trim(value, `"`))
 	}
-	made, err := newContainer(ctx, redisImage, "6379/tcp", nil, cmd)
+	made, err := newContainer(ctx, cmp.Or(os.Getenv("TEST_REDIS_IMAGE"), defaultRedisImage), "6379/tcp", nil, cmd)
 	if err != nil {
 		return nil, err
 	}
-	return &Redis{Addr: made.addr, password: conf["requirepass"], machine: made}, nil
+	return &Redis{Addr: made.addr, password: conf["requirepass"], power: power{made}}, nil
 }

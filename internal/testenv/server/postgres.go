@@ -61,19 +61,6 @@ const (
 	Immediate StopMode = "immediate"
 )
 
-// machine is where a server runs: a process or a container.
-type machine interface {
-	start(ctx context.Context) error // launched, not yet ready
-	signal(ctx context.Context, s syscall.Signal) error
-	wait(ctx context.Context) error // until it has ended
-	ended() bool
-	kill(ctx context.Context) error
-	freeze(ctx context.Context) error
-	thaw(ctx context.Context) error
-	remove(ctx context.Context) error
-	log(ctx context.Context) string
-}
-
 // Postgres is a private server. Its address stays the same over any number of stops and starts. Its methods are for one goroutine at a time.
 type Postgres struct {
 	Addr      string // host:port
@@ -81,9 +68,9 @@ type Postgres struct {
 	DataDir   string // empty in a container
 	SocketDir string // directory of the Unix socket; empty in a container
 
-	machine machine
-	bin     string
-	owner   *owner
+	power
+	bin   string
+	owner *owner
 }
 
 // StartPostgres starts a server and returns when it accepts connections.
@@ -204,15 +191,6 @@ func (p *Postgres) Stop(ctx context.Context, mode StopMode) error {
 	return p.machine.wait(ctx)
 }
 
-// Kill ends the server and all its backends with SIGKILL, as the kernel does when memory runs out.
-func (p *Postgres) Kill(ctx context.Context) error { return p.machine.kill(ctx) }
-
-// Freeze stops every process of the server: connections stay open, the kernel still accepts new ones, and nothing answers.
-func (p *Postgres) Freeze(ctx context.Context) error { return p.machine.freeze(ctx) }
-
-// Thaw undoes Freeze.
-func (p *Postgres) Thaw(ctx context.Context) error { return p.machine.thaw(ctx) }
-
 // SetConf changes settings with ALTER SYSTEM and reloads. Settings that need a restart wait for one.
 func (p *Postgres) SetConf(ctx context.Context, conf map[string]string) error {
 	return p.Do(ctx, func(conn *pgx.Conn) error {
@@ -226,9 +204,6 @@ func (p *Postgres) SetConf(ctx context.Context, conf map[string]string) error {
 		return err
 	})
 }
-
-// Log returns what the server has logged.
-func (p *Postgres) Log(ctx context.Context) string { return p.machine.log(ctx) }
 
 // Close ends the server in whatever state it is and removes its files.
 func (p *Postgres) Close(ctx context.Context) error {

@@ -39,8 +39,8 @@ type Redis struct {
 	Socket string // path of the Unix socket; empty in a container
 	Dir    string // where it keeps its files; empty in a container
 
+	power
 	password string
-	machine  machine
 }
 
 // StartRedis starts a server and returns when it answers commands.
@@ -182,18 +182,6 @@ func (r *Redis) Stop(ctx context.Context) error {
 	}
 	return r.machine.wait(ctx)
 }
-
-// Kill ends the server with SIGKILL.
-func (r *Redis) Kill(ctx context.Context) error { return r.machine.kill(ctx) }
-
-// Freeze stops the server in its tracks: connections stay open, the kernel still accepts new ones, and nothing answers.
-func (r *Redis) Freeze(ctx context.Context) error { return r.machine.freeze(ctx) }
-
-// Thaw undoes Freeze.
-func (r *Redis) Thaw(ctx context.Context) error { return r.machine.thaw(ctx) }
-
-// Log returns what the server has logged.
-func (r *Redis) Log(ctx context.Context) string { return r.machine.log(ctx) }
 
 // Close ends the server in whatever state it is and removes its files.
 func (r *Redis) Close(ctx context.Context) error {
