@@ -52,7 +52,7 @@ func (s *Server) Addr() string {
 // Run serves until the context ends.
 func (s *Server) Run(ctx context.Context) error {
 	server := &http.Server{
-		Handler:           http.NewCrossOriginProtection().Handler(s.handler()), // a page elsewhere must not give orders through somebody's browser
+		Handler:           onlyPrivateNames(http.NewCrossOriginProtection().Handler(s.handler())), // a page elsewhere must not give orders through somebody's browser
 		ReadHeaderTimeout: 5 * time.Second,
 		ErrorLog:          zap.NewStdLog(s.cfg.Log.WithOptions(zap.IncreaseLevel(zap.ErrorLevel))),
 	}

@@ -16,7 +16,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-func TestServer(t *testing.T) {
+func TestServer(t *testing.T) { // S51
 	defer http.DefaultClient.CloseIdleConnections()
 	var ready atomic.Bool
 	cfg := Config{
@@ -75,8 +75,36 @@ func TestServer(t *testing.T) {
 	if response, err := http.DefaultClient.Do(foreign); err != nil || response.Body.Close() != nil || response.StatusCode != http.StatusForbidden {
 		t.Errorf("an order from another site: %v, %v", response, err)
 	}
+	for _, rebound := range []struct {
+		method, path, host string
+		code               int
+	}{
+		{"POST", "/extra", "rebound.example:9464", http.StatusMisdirectedRequest},
+		{"GET", "/debug/pprof/", "rebound.example:9464", http.StatusMisdirectedRequest},
+		{"GET", "/metrics", "db1.example.com:9464", http.StatusOK},
+		{"POST", "/extra", "localhost:9464", http.StatusAccepted},
+		{"POST", "/extra", "everflag-replicator.flags.svc.cluster.local:9464", http.StatusAccepted},
+	} {
+		request, _ := http.NewRequestWithContext(t.Context(), rebound.method, "http://"+server.Addr()+rebound.path, http.NoBody)
+		request.Host = rebound.host
+		if response, err := http.DefaultClient.Do(request); err != nil || response.Body.Close() != nil || response.StatusCode != rebound.code {
+			t.Errorf("%s %s as %s: %v, %v, want %d", rebound.method, rebound.path, rebound.host, response, err, rebound.code)
+		}
+	}
 	cancel()
 	if err := <-ended; err != nil {
 		t.Errorf("Run = %v", err)
+	}
+}
+
+func TestPrivateName(t *testing.T) {
+	for host, want := range map[string]bool{
+		"127.0.0.1:9464": true, "127.0.0.1": true, "[::1]:9464": true, "[::1]": true, "10.1.2.3:80": true, "localhost:9464": true, "LOCALHOST": true,
+		"replicator:9464": true, "a.localhost": true, "db1.local": true, "ip-10-0-0-1.compute.internal:9464": true, "e.flags.svc:9465": true, "": true,
+		"evil.example:9464": false, "127.0.0.1.nip.io:9464": false, "localhost.evil.example": false, "evil.example.": false, "local.example": false,
+	} {
+		if got := privateName(host); got != want {
+			t.Errorf("%q: %v, want %v", host, got, want)
+		}
 	}
 }

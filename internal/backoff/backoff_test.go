@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-func TestNextDoublesWithinBounds(t *testing.T) {
+func TestNextDoublesWithinBounds(t *testing.T) { // S2
 	b := Backoff{Min: 100 * time.Millisecond, Max: 2 * time.Second}
 	full := b.Min
 	for range 100 {

@@ -68,7 +68,7 @@ const (
 type Change struct {
 	Op     Op
 	Row    Row
-	OldKey string // for an Upsert that changed the primary key: the key before; else empty
+	OldKey string // if an UPDATE changed the primary key: the key before, also of a row that is hidden now; else empty
 }
 
 // Tx is one committed transaction, in commit order. It is immutable once it has been handed over.

@@ -9,19 +9,20 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"runtime/debug"
 	"strings"
 	"syscall"
 
 	"github.com/alecthomas/kong"
+
+	"github.com/everflag/everflag/internal/logging"
 )
 
 // The exit codes.
 const (
-	ExitOK          = 0 // asked to stop, or the command has done what it was asked for
-	ExitFailed      = 1 // permanent failure
-	ExitBadSettings = 2 // settings that cannot work; also findings of "check"
-	ExitDrift       = 3 // "verify" found drift
+	exitOK          = 0 // asked to stop, or the command has done what it was asked for
+	exitFailed      = 1 // permanent failure
+	exitBadSettings = 2 // settings that cannot work; also findings of "check"
+	exitDrift       = 3 // "verify" found drift
 )
 
 // BadSettings is an error that only other settings can mend. Its text names the setting.
@@ -41,26 +42,47 @@ func BadSettingf(setting, format string, args ...any) error {
 // ErrDrift is what "verify" returns after it has reported drift.
 var ErrDrift = errors.New("the cache differs from the source")
 
-// ExitCode is the exit code for what a program's run returned.
-func ExitCode(err error) int {
+// Settings are what flags and environment fill, and what runs with them.
+type Settings interface {
+	// Dispatch runs the command until it is done, or until the context ends, which is an order and no failure.
+	Dispatch(ctx context.Context, command string, stdout, stderr io.Writer) error
+}
+
+// Run is a whole program but for the exit itself: it fills the settings, runs the chosen command, says why that failed, and returns the exit code.
+func Run(ctx context.Context, name, description string, s Settings, args []string, stdout, stderr io.Writer) int {
+	chosen, err := parse(name, description, s, args, stdout, stderr)
+	if err == nil && chosen != nil {
+		ctx, stop := withSignals(ctx)
+		defer stop()
+		first, _, _ := strings.Cut(chosen.Command(), " ")
+		err = s.Dispatch(ctx, first, stdout, stderr)
+	}
+	if err != nil {
+		fmt.Fprintln(stderr, name+":", logging.Redact(err.Error()))
+	}
+	return exitCode(err)
+}
+
+// exitCode is the exit code for what the command returned.
+func exitCode(err error) int {
 	switch {
 	case err == nil:
-		return ExitOK
+		return exitOK
 	case errors.Is(err, ErrDrift):
-		return ExitDrift
+		return exitDrift
 	}
 	if _, bad := errors.AsType[BadSettings](err); bad {
-		return ExitBadSettings
+		return exitBadSettings
 	}
-	return ExitFailed
+	return exitFailed
 }
 
 // errHelpShown ends parsing after --help.
 var errHelpShown = errors.New("help has been shown")
 
-// Parse fills the settings struct from arguments and environment (prefix_NAME for --name) and returns the chosen command. A nil command without an error
-// means that help was shown.
-func Parse(name, description, envPrefix string, settings any, args []string, stdout, stderr io.Writer) (chosen *kong.Context, err error) {
+// parse fills the settings struct from arguments and environment (PROGRAM_NAME for --name) and returns the chosen command. A nil command without an error
+// means that help or completions were shown.
+func parse(program, description string, settings any, args []string, stdout, stderr io.Writer) (chosen *kong.Context, err error) {
 	defer func() {
 		// kong exits after printing help; this program ends in main alone.
 		if recovered := recover(); recovered != nil {
@@ -71,7 +93,7 @@ func Parse(name, description, envPrefix string, settings any, args []string, std
 		}
 	}()
 	parser, err := kong.New(settings,
-		kong.Name(name), kong.Description(description), kong.DefaultEnvars(envPrefix), kong.Writers(stdout, stderr),
+		kong.Name(program), kong.Description(description), kong.DefaultEnvars(strings.ToUpper(program)), kong.Writers(stdout, stderr),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 140}),
 		kong.Resolvers(kong.ResolverFunc(secretFromFile)),
 		kong.Exit(func(int) { panic(errHelpShown) }),
@@ -79,9 +101,13 @@ func Parse(name, description, envPrefix string, settings any, args []string, std
 	if err != nil {
 		return nil, fmt.Errorf("describing the settings: %w", err)
 	}
+	if len(args) > 0 && args[0] == completeArgument {
+		printCandidates(stdout, parser.Model.Node, args[1:])
+		return nil, nil
+	}
 	chosen, err = parser.Parse(args)
 	if err != nil {
-		return nil, BadSettings{err}
+		return nil, BadSettings{fmt.Errorf("%w (%s --help lists all)", err, program)}
 	}
 	return chosen, nil
 }
@@ -96,15 +122,15 @@ func secretFromFile(_ *kong.Context, _ *kong.Path, flag *kong.Flag) (any, error)
 	if path == "" {
 		return nil, nil //nolint:nilnil // as above
 	}
-	content, err := os.ReadFile(path)
+	content, err := readSecret(path)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", variable, err)
 	}
-	return strings.TrimSpace(string(content)), nil
+	return content, nil
 }
 
-// WithSignals returns a context that ends with the first SIGINT or SIGTERM; the second ends the process at once.
-func WithSignals(ctx context.Context) (context.Context, context.CancelFunc) {
+// withSignals returns a context that ends with the first SIGINT or SIGTERM; the second ends the process at once.
+func withSignals(ctx context.Context) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
@@ -114,7 +140,7 @@ func WithSignals(ctx context.Context) (context.Context, context.CancelFunc) {
 			select {
 			case s := <-signals:
 				if count > 0 {
-					os.Exit(ExitFailed)
+					os.Exit(exitFailed)
 				}
 				cancel(fmt.Errorf("asked to stop by %s", s))
 			case <-released:
@@ -127,22 +153,4 @@ func WithSignals(ctx context.Context) (context.Context, context.CancelFunc) {
 		close(released)
 		cancel(nil)
 	}
-}
-
-// Version says what was built: the release, and the commit where the build knows it.
-func Version(release string) string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return release
-	}
-	text := release + " " + info.GoVersion
-	for _, s := range info.Settings {
-		if s.Key == "vcs.revision" && len(s.Value) >= 12 {
-			text += " commit " + s.Value[:12]
-		}
-		if s.Key == "vcs.modified" && s.Value == "true" {
-			text += " (modified)"
-		}
-	}
-	return text
 }

@@ -10,20 +10,17 @@ import (
 
 func TestKeys(t *testing.T) {
 	k := NewKeys("everflag")
-	want := Keys{"{everflag}:teams", "{everflag}:tokens", "{everflag}:meta", "{everflag}:changes", "{everflag}:team:"}
+	want := Keys{
+		"{everflag}:teams", "{everflag}:tokens", "{everflag}:meta", "{everflag}:changes", "{everflag}:probe", "{everflag}:*", "{everflag}:team:", "{everflag}:staged:",
+	}
 	if k != want {
 		t.Errorf("NewKeys = %+v, want %+v", k, want)
 	}
 	if got := k.Team(17); got != "{everflag}:team:17" {
 		t.Errorf("Team(17) = %q", got)
 	}
-	if id, ok := k.ParseTeam("{everflag}:team:17"); id != 17 || !ok {
-		t.Errorf("ParseTeam = %d, %t", id, ok)
-	}
-	for _, key := range []string{"{everflag}:teams", "{everflag}:team:", "{other}:team:17", "{everflag}:team:x"} {
-		if _, ok := k.ParseTeam(key); ok {
-			t.Errorf("ParseTeam(%q) took a key that is no team's", key)
-		}
+	if got := k.Staged("host/QR7", 3, 17); got != "{everflag}:staged:host/QR7:3:17" {
+		t.Errorf("Staged = %q", got)
 	}
 }
 

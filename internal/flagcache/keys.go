@@ -1,5 +1,6 @@
 // Package flagcache is the cache schema: it guarantees that the writer and the readers agree on every key, field, record, version and meta member in
-// Redis. Nothing else in the module spells a key or a field name. docs/cache-schema.md shows its test data.
+// Redis. No other Go code spells a key or a field name; the writer's scripts do, and replication, which must not know this package, names the entities.
+// docs/cache-schema.md shows its test data.
 package flagcache
 
 import (
@@ -20,37 +21,37 @@ type Keys struct {
 	Tokens  string // hash: api_token → team id
 	Meta    string // hash: see Meta
 	Changes string // stream: see Entry
+	Probe   string // of no type: the writer's check tries on it what the scripts do, and removes it
+	All     string // pattern of all keys, for the rights of a user
 
-	teamPrefix string
+	teamPrefix   string
+	stagedPrefix string
 }
 
 // NewKeys returns the keys under the prefix.
 func NewKeys(prefix string) Keys {
 	tag := "{" + prefix + "}:"
 	return Keys{
-		Teams:      tag + "teams",
-		Tokens:     tag + "tokens",
-		Meta:       tag + "meta",
-		Changes:    tag + "changes",
-		teamPrefix: tag + "team:",
+		Teams:        tag + "teams",
+		Tokens:       tag + "tokens",
+		Meta:         tag + "meta",
+		Changes:      tag + "changes",
+		Probe:        tag + "probe",
+		All:          tag + "*",
+		teamPrefix:   tag + "team:",
+		stagedPrefix: tag + "staged:",
 	}
 }
 
 // Team is the key of one team's hash: VersionField and a record per row, see Field.
 func (k Keys) Team(id int64) string {
-	return k.teamPrefix + strconv.FormatInt(id, 10)
+	var room [64]byte // the number needs no string of its own
+	return string(strconv.AppendInt(append(room[:0], k.teamPrefix...), id, 10))
 }
 
-// TeamPattern matches the keys of all teams, for SCAN.
-func (k Keys) TeamPattern() string {
-	return k.teamPrefix + "*"
-}
-
-// ParseTeam is the inverse of Team; ok is false for any other key.
-func (k Keys) ParseTeam(key string) (id int64, ok bool) {
-	text, found := strings.CutPrefix(key, k.teamPrefix)
-	id, err := strconv.ParseInt(text, 10, 64)
-	return id, found && err == nil
+// Staged is where a step of a writer prepares a team that the cache does not have, to be renamed to Team. Nobody reads it, and it expires.
+func (k Keys) Staged(owner string, step int, id int64) string {
+	return fmt.Sprint(k.stagedPrefix, owner, ":", step, ":", id)
 }
 
 // VersionField is the field of a team's hash that holds its version.

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// The fields of the meta hash. The writer's script names them, too.
+// The fields of the meta hash. The writer's scripts name them, too.
 const (
 	MetaSchema          = "schema"
 	MetaSystemID        = "system_id"
@@ -24,7 +24,7 @@ const (
 	MetaHeartbeat       = "heartbeat"
 	MetaComplete        = "complete"
 	MetaReconcile       = "reconcile"
-	MetaReconciling     = "reconciling" // version of a reconcile that has begun to replace teams; not for readers
+	MetaReconciling     = "reconciling" // name of the last step of a reconcile that has begun to replace teams; not for readers
 	MetaBeat            = "beat"        // ms since 1970 by the clock of Redis: when the leader was last at work, close to its source or not; not for readers
 )
 
@@ -88,21 +88,21 @@ func ParseMeta(fields map[string]string) (Meta, error) {
 	return m, firstErr
 }
 
+// HeartbeatWithin is how old a heartbeat may be for the cache to count as following its source. Its leader writes one every second.
+const HeartbeatWithin = 10 * time.Second
+
 // HeartbeatAge is how long ago the heartbeat was written, by the clock of Redis; now is what TIME answered in the same pipeline.
 func (m Meta) HeartbeatAge(now time.Time) time.Duration {
 	return now.Sub(time.UnixMilli(m.Heartbeat))
 }
 
-// The fields of a stream entry.
+// The fields of a stream entry. The writer's scripts name them, too.
 const (
 	entryTeam    = "team"
 	entryVersion = "version"
 	entryTime    = "at"
 	entryMark    = "mark"
 )
-
-// Names of the entry fields for the writer's script, in the order team, version, commit time, mark.
-var EntryFields = [4]string{entryTeam, entryVersion, entryTime, entryMark}
 
 // MarkReconciled is the mark of the entry that ends a reconcile.
 const MarkReconciled = "reconciled"

@@ -10,10 +10,10 @@ import (
 	"syscall"
 )
 
-// Variable names a stage and how often it is passed before the process dies there: "apply:17".
-const Variable = "EVERFLAG_KILLPOINT"
+// variable names a stage and how often it is passed before the process dies there: "apply:17".
+const variable = "EVERFLAG_KILLPOINT"
 
-var chosen, remaining = parse(os.Getenv(Variable))
+var chosen, remaining = parse(os.Getenv(variable))
 
 func parse(text string) (stage string, remaining *atomic.Int64) {
 	stage, count, _ := strings.Cut(text, ":")

@@ -14,11 +14,11 @@ import (
 	"golang.org/x/term"
 )
 
-// Formats of the log.
+// The formats of the log, as --log-format has them.
 const (
-	FormatAuto    = "auto" // console on a terminal, else JSON
-	FormatJSON    = "json"
-	FormatConsole = "console"
+	formatAuto    = "auto" // console on a terminal, else JSON
+	formatJSON    = "json"
+	formatConsole = "console"
 )
 
 // New returns a logger that writes to out, and its level, which is an http.Handler for reading and changing it at run time.
@@ -36,7 +36,7 @@ func encoder(out io.Writer, format string) zapcore.Encoder {
 	config.TimeKey, config.MessageKey = "time", "msg"
 	config.EncodeTime = zapcore.RFC3339NanoTimeEncoder
 	config.EncodeDuration = zapcore.StringDurationEncoder
-	if format == FormatJSON || format == FormatAuto && !IsTerminal(out) {
+	if format == formatJSON || format == formatAuto && !IsTerminal(out) {
 		return zapcore.NewJSONEncoder(config)
 	}
 	config.EncodeTime = zapcore.TimeEncoderOfLayout(time.TimeOnly + ".000")

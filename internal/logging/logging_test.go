@@ -31,9 +31,9 @@ func TestRedact(t *testing.T) {
 	}
 }
 
-func TestNoSecretReachesTheLog(t *testing.T) {
+func TestNoSecretReachesTheLog(t *testing.T) { // F75
 	var out bytes.Buffer
-	log, _, err := New(&out, "info", FormatAuto)
+	log, _, err := New(&out, "info", formatAuto)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -50,7 +50,7 @@ func TestNoSecretReachesTheLog(t *testing.T) {
 
 func TestLevelAtRunTime(t *testing.T) {
 	var out bytes.Buffer
-	log, level, err := New(&out, "warn", FormatConsole)
+	log, level, err := New(&out, "warn", formatConsole)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -61,7 +61,7 @@ func TestLevelAtRunTime(t *testing.T) {
 	if got := out.String(); strings.Contains(got, "hidden") || !strings.Contains(got, "shown") {
 		t.Errorf("log: %q", got)
 	}
-	if _, _, err := New(&out, "loud", FormatJSON); err == nil {
+	if _, _, err := New(&out, "loud", formatJSON); err == nil {
 		t.Error("New took a level that does not exist")
 	}
 }

@@ -3,6 +3,7 @@ package redisconn
 
 import (
 	"cmp"
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -22,7 +23,7 @@ import (
 // The client library writes lines of its own to standard error, one per failed dial. The errors reach the callers, who say it once and in their form.
 func init() { logging.Disable() }
 
-// Config says how to reach Redis.
+// Config says how to reach Redis. Errors name URL and CAFile by the settings of both programs, --redis-url and --redis-ca.
 type Config struct {
 	// URL is one of
 	//
@@ -34,12 +35,11 @@ type Config struct {
 	// User and password are percent-encoded. For the first forms db may also stand in the query.
 	URL string
 
-	// Setting is the name of the setting that holds URL, for error texts, e.g. "--redis-url".
-	Setting string
+	// ReadURL returns URL as it is now; user and password are taken from it for every connection. Defaults to none: they do not change.
+	ReadURL func() (string, error)
 
-	// CAFile holds certificates to trust instead of the system's. CASetting names its setting. Defaults to none.
-	CAFile    string
-	CASetting string
+	// CAFile holds certificates to trust instead of the system's. Defaults to none.
+	CAFile string
 
 	// ClientName shows in CLIENT LIST.
 	ClientName string
@@ -59,7 +59,7 @@ type Config struct {
 func Open(config Config) (redis.UniversalClient, error) {
 	address, err := parse(config.URL)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", cmp.Or(config.Setting, "address of Redis"), err)
+		return nil, fmt.Errorf("--redis-url: %w", err)
 	}
 	tlsConfig, err := address.tls(config)
 	if err != nil {
@@ -80,12 +80,31 @@ func Open(config Config) (redis.UniversalClient, error) {
 
 const noRetries = -1
 
+// credentials reads user and password for a connection; nil if they do not change.
+func (c Config) credentials() func(context.Context) (user, password string, err error) {
+	if c.ReadURL == nil {
+		return nil
+	}
+	return func(context.Context) (user, password string, err error) {
+		text, err := c.ReadURL()
+		if err != nil {
+			return "", "", fmt.Errorf("--redis-url: %w", err)
+		}
+		a, err := parse(text)
+		if err != nil {
+			return "", "", fmt.Errorf("--redis-url: %w", err)
+		}
+		return a.user, a.password, nil
+	}
+}
+
 func (a *address) single(c Config, t *tls.Config) *redis.Options {
 	return &redis.Options{
 		Network: a.network, Addr: a.hosts[0], Username: a.user, Password: a.password, DB: a.db, ClientName: c.ClientName, TLSConfig: t,
 		MaxRetries: noRetries, Dialer: dialer(c.DialTimeout, t), DialTimeout: c.DialTimeout, DialerRetries: 1,
 		ReadTimeout: c.ReadTimeout, WriteTimeout: c.ReadTimeout, ContextTimeoutEnabled: true,
-		PoolSize: c.PoolSize, DisableIdentity: true, MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
+		CredentialsProviderContext: c.credentials(),
+		PoolSize:                   c.PoolSize, DisableIdentity: true, MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
 	}
 }
 
@@ -95,7 +114,8 @@ func (a *address) failover(c Config, t *tls.Config) *redis.FailoverOptions {
 		Username: a.user, Password: a.password, DB: a.db, ClientName: c.ClientName, TLSConfig: t,
 		MaxRetries: noRetries, Dialer: dialer(c.DialTimeout, t), DialTimeout: c.DialTimeout, DialerRetries: 1,
 		ReadTimeout: c.ReadTimeout, WriteTimeout: c.ReadTimeout, ContextTimeoutEnabled: true,
-		PoolSize: c.PoolSize, DisableIdentity: true,
+		CredentialsProviderContext: c.credentials(),
+		PoolSize:                   c.PoolSize, DisableIdentity: true,
 	}
 }
 
@@ -105,14 +125,15 @@ func (a *address) cluster(c Config, t *tls.Config) *redis.ClusterOptions {
 		Addrs: a.hosts, Username: a.user, Password: a.password, ClientName: c.ClientName, TLSConfig: t,
 		MaxRedirects: 3, MaxRetries: noRetries, Dialer: dialer(c.DialTimeout, t), DialTimeout: c.DialTimeout, DialerRetries: 1,
 		ReadTimeout: c.ReadTimeout, WriteTimeout: c.ReadTimeout, ContextTimeoutEnabled: true, PoolSize: c.PoolSize, DisableIdentity: true,
-		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
+		CredentialsProviderContext: c.credentials(),
+		MaintNotificationsConfig:   &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
 	}
 }
 
 func (a *address) tls(c Config) (*tls.Config, error) {
 	if !a.secure {
 		if c.CAFile != "" {
-			return nil, fmt.Errorf("%s: is set, but %s does not ask for TLS: use rediss://", cmp.Or(c.CASetting, "CA file"), cmp.Or(c.Setting, "the address"))
+			return nil, errors.New("--redis-ca: is set, but --redis-url does not ask for TLS: use rediss://")
 		}
 		return nil, nil
 	}
@@ -125,11 +146,11 @@ func (a *address) tls(c Config) (*tls.Config, error) {
 	}
 	pem, err := os.ReadFile(c.CAFile)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", cmp.Or(c.CASetting, "CA file"), err)
+		return nil, fmt.Errorf("--redis-ca: %w", err)
 	}
 	t.RootCAs = x509.NewCertPool()
 	if !t.RootCAs.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("%s: %q holds no certificate in PEM form", cmp.Or(c.CASetting, "CA file"), c.CAFile)
+		return nil, fmt.Errorf("--redis-ca: %q holds no certificate in PEM form", c.CAFile)
 	}
 	return t, nil
 }

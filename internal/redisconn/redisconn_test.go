@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"path/filepath"
@@ -68,7 +69,7 @@ func TestOpenErrors(t *testing.T) {
 		"redis+cluster://u:hunter2@a/1":    "no databases",
 		"redis+cluster://u:hunter2@a?db=1": `"db"`,
 	} {
-		_, err := Open(Config{URL: text, Setting: "--redis-url"})
+		_, err := Open(Config{URL: text})
 		if err == nil || !strings.HasPrefix(err.Error(), "--redis-url: ") || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "hunter2") {
 			t.Errorf("Open(%q) = %v, want --redis-url: …%s…, without the password", text, err, want)
 		}
@@ -80,7 +81,7 @@ func TestOpenErrors(t *testing.T) {
 	for _, test := range []struct{ url, file, want string }{
 		{"redis://h", empty, "rediss://"}, {"rediss://h", empty, "no certificate"}, {"rediss://h", empty + "x", "no such file"},
 	} {
-		_, err := Open(Config{URL: test.url, Setting: "--redis-url", CAFile: test.file, CASetting: "--redis-ca"})
+		_, err := Open(Config{URL: test.url, CAFile: test.file})
 		if err == nil || !strings.HasPrefix(err.Error(), "--redis-ca: ") || !strings.Contains(err.Error(), test.want) {
 			t.Errorf("Open with %s = %v, want --redis-ca: …%s…", test.file, err, test.want)
 		}
@@ -148,6 +149,33 @@ func TestNoRetriesAndDeadlines(t *testing.T) {
 	if n := client.Get(t.Context(), key).Val(); n != "2" {
 		t.Errorf("the command ran %s times, want once", n)
 	}
+}
+
+// A password that is changed is read again for the next connection.
+func TestRotatedPassword(t *testing.T) {
+	t.Parallel()
+	rd := testenv.RedisServer(t, testenv.RedisOptions{Conf: map[string]string{"requirepass": "first"}})
+	now := rd.URL
+	client, err := Open(Config{URL: rd.URL, ReadURL: func() (string, error) { return now, nil }, PoolSize: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = client.Close() })
+	if err := client.Ping(t.Context()).Err(); err != nil {
+		t.Fatal(err)
+	}
+	if err := client.ConfigSet(t.Context(), "requirepass", "second").Err(); err != nil {
+		t.Fatal(err)
+	}
+	_ = client.Do(t.Context(), "client", "kill", "type", "normal", "skipme", "no").Err() // it may end before it answers
+	testenv.Eventually(t, 5*time.Second, func() error {
+		if err := client.Ping(t.Context()).Err(); err == nil || !strings.Contains(err.Error(), "WRONGPASS") {
+			return fmt.Errorf("the former password is answered with %w", err)
+		}
+		return nil
+	})
+	now = strings.Replace(rd.URL, "first", "second", 1)
+	testenv.Eventually(t, 5*time.Second, func() error { return client.Ping(t.Context()).Err() })
 }
 
 func TestUnixSocket(t *testing.T) {

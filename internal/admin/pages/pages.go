@@ -4,6 +4,7 @@ package pages
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"embed"
 	"encoding/hex"
@@ -11,6 +12,7 @@ import (
 	"html/template"
 	"io/fs"
 	"net/http"
+	"os"
 	"path"
 	"strings"
 	"time"
@@ -26,7 +28,7 @@ const policy = "default-src 'none'; style-src 'self'; script-src 'self'; img-src
 
 // Site is the pages of one program.
 type Site struct {
-	program, version string
+	program, version string // the version with the host, to tell two pages apart
 	pages            map[string]*template.Template
 	assets           string // part of their addresses, so that a new version is not mixed with old ones
 	log              *zap.Logger
@@ -53,9 +55,14 @@ type frame struct {
 // parts is the file with templates that several pages of a program use.
 const parts = "parts.html"
 
-// New parses the templates: each file defines "content", which gets the Body; [parts] is optional.
-func New(program, version string, files fs.FS, log *zap.Logger) (*Site, error) {
-	s := &Site{program: program, version: version, pages: map[string]*template.Template{}, log: log}
+// New parses the templates in the directory pages: each file defines "content", which gets the Body; [parts] is optional.
+func New(program, version string, templates fs.FS, log *zap.Logger) (*Site, error) {
+	files, err := fs.Sub(templates, "pages")
+	if err != nil {
+		return nil, fmt.Errorf("opening the templates: %w", err)
+	}
+	host, _ := os.Hostname() // without one, the version is all there is to show
+	s := &Site{program: program, version: version + " on " + cmp.Or(host, "an unnamed host"), pages: map[string]*template.Template{}, log: log}
 	layout, err := template.New("layout.html").Funcs(template.FuncMap{"clip": Clip, "size": Size, "took": Took, "clock": Clock, "count": Count}).
 		ParseFS(embedded, "layout.html")
 	if err != nil {

@@ -50,9 +50,9 @@ func TestFigures(t *testing.T) {
 func TestSite(t *testing.T) {
 	t.Parallel()
 	files := fstest.MapFS{
-		"index.html":  {Data: []byte(`{{define "content"}}{{template "name" .}}{{end}}`)},
-		"broken.html": {Data: []byte(`{{define "content"}}{{.Nothing.More}}{{end}}`)},
-		"parts.html":  {Data: []byte(`{{define "name"}}<b>{{.}}</b>{{end}}`)},
+		"pages/index.html":  {Data: []byte(`{{define "content"}}{{template "name" .}}{{end}}`)},
+		"pages/broken.html": {Data: []byte(`{{define "content"}}{{.Nothing.More}}{{end}}`)},
+		"pages/parts.html":  {Data: []byte(`{{define "name"}}<b>{{.}}</b>{{end}}`)},
 	}
 	site, err := New("test", "v1", files, zaptest.NewLogger(t, zaptest.Level(zap.FatalLevel)))
 	if err != nil {
@@ -71,7 +71,7 @@ func TestSite(t *testing.T) {
 			t.Errorf("%s: %d %s", page, code, text)
 		}
 	}
-	if _, err := New("test", "v1", fstest.MapFS{"bad.html": {Data: []byte(`{{`)}}, zap.NewNop()); err == nil {
+	if _, err := New("test", "v1", fstest.MapFS{"pages/bad.html": {Data: []byte(`{{`)}}, zap.NewNop()); err == nil {
 		t.Error("a template that cannot be parsed is no error")
 	}
 	for path, want := range map[string]string{
