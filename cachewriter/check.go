@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"strings"
-	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -25,7 +24,7 @@ func (w *Writer) Check(ctx context.Context, source change.Source) ([]Finding, er
 	ctx, cancel := w.within(ctx)
 	defer cancel()
 	if err := w.config.Client.Ping(ctx).Err(); err != nil {
-		return nil, classify(ctx, "checking Redis", err)
+		return nil, w.classify(ctx, "checking Redis", err)
 	}
 	var all []Finding
 	for _, check := range []func(context.Context) ([]Finding, error){
@@ -36,7 +35,7 @@ func (w *Writer) Check(ctx context.Context, source change.Source) ([]Finding, er
 	} {
 		found, err := check(ctx)
 		if err != nil {
-			return nil, classify(ctx, "checking Redis", err)
+			return nil, w.classify(ctx, "checking Redis", err)
 		}
 		all = append(all, found...)
 		if len(found) > 0 && found[0].Fatal {
@@ -50,17 +49,25 @@ func (w *Writer) Check(ctx context.Context, source change.Source) ([]Finding, er
 const probe = `
 for _, command in ipairs({
   {'HSET', KEYS[1], 'f', 'v'}, {'HSETNX', KEYS[1], 'f', 'v'}, {'HGET', KEYS[1], 'f'}, {'HMGET', KEYS[1], 'f'}, {'HDEL', KEYS[1], 'f'}, {'HLEN', KEYS[1]},
-  {'HEXISTS', KEYS[1], 'f'}, {'HSCAN', KEYS[1], '0'}, {'HKEYS', KEYS[1]}, {'HGETALL', KEYS[1]}, {'EXISTS', KEYS[1]}, {'TYPE', KEYS[1]}, {'DEL', KEYS[1]},
+  {'HEXISTS', KEYS[1], 'f'}, {'HSCAN', KEYS[1], '0'}, {'HKEYS', KEYS[1]}, {'HGETALL', KEYS[1]}, {'EXISTS', KEYS[1]}, {'TYPE', KEYS[1]},
+  {'HSET', KEYS[1], 'f', 'v'}, {'EXPIRE', KEYS[1], 60}, {'RENAME', KEYS[1], KEYS[1]}, {'PERSIST', KEYS[1]}, {'DEL', KEYS[1]},
   {'XADD', KEYS[1], 'MAXLEN', '~', 10, '1-1', 'f', 'v'}, {'XINFO', 'STREAM', KEYS[1]}, {'DEL', KEYS[1]}, {'TIME'},
 }) do
   redis.call(unpack(command))
 end
 return 'ok'`
 
+// Try does what the scripts do, and waits for replicas like them.
+func (w *Writer) Try(ctx context.Context) error {
+	ctx, cancel := w.within(ctx)
+	defer cancel()
+	_, err := w.run(ctx, redis.NewScript(probe), []string{w.keys.Probe}, nil)
+	return w.classify(ctx, "trying to write", err)
+}
+
 // checkRights finds a Redis that cannot be written: a replica, a full one, a user without rights.
 func (w *Writer) checkRights(ctx context.Context) ([]Finding, error) {
-	key := strings.TrimSuffix(w.keys.Meta, "meta") + "probe"
-	err := w.config.Client.Eval(ctx, probe, []string{key}).Err()
+	err := w.config.Client.Eval(ctx, probe, []string{w.keys.Probe}).Err()
 	if err == nil {
 		return nil, nil
 	}
@@ -77,8 +84,7 @@ func (w *Writer) checkRights(ctx context.Context) ([]Finding, error) {
 
 // rights is the rule of an ACL user that suffices.
 func (w *Writer) rights() string {
-	pattern := strings.TrimSuffix(w.keys.Meta, "meta") + "*"
-	return fmt.Sprintf("ACL SETUSER <user> ~%s +@connection +@hash +@stream +@scripting +del +exists +type +time +wait", pattern)
+	return fmt.Sprintf("ACL SETUSER <user> ~%s +@connection +@hash +@stream +@scripting +del +exists +expire +persist +rename +type +time +wait", w.keys.All)
 }
 
 // checkSettings looks at eviction and persistence. A server that does not show its settings is not asked twice.
@@ -92,7 +98,7 @@ func (w *Writer) checkSettings(ctx context.Context) (all []Finding, err error) {
 	case strings.HasPrefix(policy, "allkeys-"): // F31
 		all = append(all, Finding{true, "maxmemory-policy is " + policy + ": Redis would drop teams without a word", "set maxmemory-policy noeviction"})
 	case strings.HasPrefix(policy, "volatile-") && limit != "0":
-		all = append(all, Finding{false, "maxmemory-policy is " + policy, "no key of ours expires, so none is evicted; noeviction would say so"})
+		all = append(all, Finding{false, "maxmemory-policy is " + policy, "no team expires, so none is evicted; noeviction would say so"})
 	}
 	save, _ := w.setting(ctx, "save")
 	appendOnly, _ := w.setting(ctx, "appendonly")
@@ -145,7 +151,7 @@ func (w *Writer) checkOwner(ctx context.Context, source change.Source) ([]Findin
 		return []Finding{{true, "the meta hash is not ours: " + err.Error(), "choose another --key-prefix, or remove the key " + w.keys.Meta}}, nil
 	}
 	same := m.SystemID == source.SystemID && m.DatabaseOID == source.DatabaseOID && m.Slot == source.Slot
-	if m.SystemID == "" || same || m.HeartbeatAge(clock.Val()) > 10*time.Second {
+	if m.SystemID == "" || same || m.HeartbeatAge(clock.Val()) > flagcache.HeartbeatWithin {
 		return nil, nil
 	}
 	what := fmt.Sprintf("another replicator writes under the prefix %q now: slot %q of system %s, database %d", w.config.Prefix, m.Slot, m.SystemID, m.DatabaseOID)

@@ -45,7 +45,7 @@ func TestCheck(t *testing.T) {
 		},
 		{
 			"rights as told",
-			[][]any{{"acl", "setuser", "told", "on", ">pw", "~{p}:*", "+@connection", "+@hash", "+@stream", "+@scripting", "+del", "+exists", "+type", "+time", "+wait"}},
+			[][]any{{"acl", "setuser", "told", "on", ">pw", "~{p}:*", "+@connection", "+@hash", "+@stream", "+@scripting", "+del", "+exists", "+expire", "+persist", "+rename", "+type", "+time", "+wait"}},
 			strings.Replace(server.URL, "://", "://told:pw@", 1), testSource, false, "does not show its settings",
 		},
 		{"foreign key", [][]any{{"set", "{p}:teams", "x"}}, server.URL, testSource, true, "{p}:teams is a string"},

@@ -15,6 +15,9 @@
 //	epoch       the same process has, in another life     ├─ differ: nothing is written, change.ErrFenced
 //	checkpoint  Redis was flushed, restored, failed over ─┘
 //
+// The steps of a reconcile do not move the checkpoint. Each has a name instead, which it writes, and asks for that of the step before: a cache that has lost
+// one, or got one that came late, turns the next one down.
+//
 // A former leader that was frozen for an hour and wakes with a batch in its socket therefore changes nothing. An epoch is unix milliseconds or the
 // former epoch plus one, whichever is greater, so it rises also when the meta hash was lost.
 //
@@ -24,6 +27,9 @@
 // of the keys included, then writes teams, tokens, versions, stream entries, and the checkpoint last. Lua adds no rollback: an error in the middle would
 // leave the writes before it, so there is none that can happen there; memory limits and read-only replicas refuse the first write of a script or none.
 // Records are compared inside the script, which makes an update of unserved columns cost one round trip and no write but the checkpoint's.
+//
+// A reconcile brings teams of which the cache has nothing by way of keys that nobody reads (stage.go): the script renames them. Until it has, they do not
+// count, and who has written them does not matter.
 //
 // A reply may be lost after the script ran. The same batch is then planned no second time (its reads would see its own writes) but sent again, and
 // the script finds its checkpoint there: "present".
@@ -49,7 +55,8 @@
 //	reply lost                   the same batch again; present is success
 //	crash before the script      the checkpoint is the old one: the transactions come again
 //	crash after the script       the checkpoint is the new one: they are dropped by position
-//	crash within a reconcile     marker and "reconciling" are set: the next leader reconciles
+//	crash within a reconcile     marker and "reconciling" are set: the next leader reconciles; what was staged expires
+//	a staged team lost records   ErrFenced: Redis has lost what it had confirmed
 //	FLUSHALL, old backup,        owner, epoch or checkpoint differ: ErrFenced, and Acquire tells what is there now
 //	failover to a lagging replica
 //	key of a foreign type        nothing is written, the error names the key; it is retried until someone has removed the key

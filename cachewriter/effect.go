@@ -12,16 +12,19 @@ import (
 // teamOps is what a batch does to one team.
 type teamOps struct {
 	team    int64
-	mode    string   // "", modeGone or modeForce
+	mode    string   // "" or one of the modes
 	version string   // the team's version after the batch; empty = that of the batch
 	removes []string // fields
 	sets    []field  // compared in Redis: an equal record is not written
+
+	expected int // number of sets to come
 }
 
 // The modes of teamOps.
 const (
-	modeGone  = "gone"  // remove the team whole
-	modeForce = "force" // give it the version even if every record is equal
+	modeGone   = "gone"   // remove the team whole
+	modeForce  = "force"  // give it the version even if every record is equal
+	modeStaged = "staged" // the cache has nothing of the team; what was staged becomes it
 )
 
 // field is a record and the row that names its field.
@@ -44,6 +47,7 @@ type tokenOp struct {
 
 // emit turns the states into operations per team and on tokens.
 func (p *plan) emit() error {
+	p.announce()
 	var given, taken []tokenOp
 	for _, s := range p.order {
 		if s.kept {
@@ -53,8 +57,11 @@ func (p *plan) emit() error {
 			ops := p.ops(s.before)
 			ops.removes = append(ops.removes, flagcache.Field(s.row.entity, s.row.key))
 		}
-		if s.after != 0 && s.record != nil && (s.before != s.after || !bytes.Equal(s.record, p.stored[s.row])) {
+		if s.sent {
 			ops := p.ops(s.after)
+			if ops.sets == nil {
+				ops.sets = p.space.room(ops.expected)
+			}
 			ops.sets = append(ops.sets, field{s.row, s.record})
 			p.bytes += len(s.record)
 		}
@@ -83,10 +90,21 @@ func (p *plan) emit() error {
 	return nil
 }
 
+// announce finds the records that have to be sent and counts those of each team, so that each is given room for them once.
+func (p *plan) announce() {
+	for _, s := range p.order {
+		if !s.kept && s.after != 0 && s.record != nil && (s.before != s.after || !bytes.Equal(s.record, p.stored[s.row])) {
+			s.sent = true
+			p.ops(s.after).expected++
+		}
+	}
+}
+
 func (p *plan) ops(team int64) *teamOps {
 	ops := p.teams[team]
 	if ops == nil {
-		ops = &teamOps{team: team}
+		ops = p.space.team()
+		ops.team = team
 		p.teams[team] = ops
 	}
 	return ops
@@ -97,7 +115,8 @@ func (o *teamOps) tidy() {
 	if len(o.removes) == 0 || len(o.sets) == 0 {
 		return
 	}
-	o.removes = slices.DeleteFunc(o.removes, func(name string) bool { // no entity is a name but of these
+	// A field that is named by its entity alone is that of a table with one row per team: only there can another row have the same field.
+	o.removes = slices.DeleteFunc(o.removes, func(name string) bool {
 		return slices.ContainsFunc(o.sets, func(f field) bool { return f.row.entity == name })
 	})
 }
@@ -133,26 +152,48 @@ func (p *plan) commit() {
 	}
 }
 
-// space gives out memory for the states and records of one plan in large pieces: a batch has thousands of both, and they end together.
+// space gives out memory for the states, teams and records of one plan in pieces, each twice as large as the last up to a limit: a batch has thousands of
+// each, and they end together.
 type space struct {
 	states []state
+	teams  []teamOps
+	fields []field
 	text   []byte
 }
 
+// The largest pieces.
 const (
-	maxStates = 512
-	maxText   = 256 << 10
+	maxPiece = 512       // states, teams or fields
+	maxText  = 256 << 10 // bytes of records
 )
+
+// room returns an empty slice with room for n fields.
+func (s *space) room(n int) []field {
+	if cap(s.fields)-len(s.fields) < n {
+		s.fields = make([]field, 0, max(n, min(2*cap(s.fields), maxPiece)))
+	}
+	start := len(s.fields)
+	s.fields = s.fields[:start+n]
+	return s.fields[start : start : start+n]
+}
+
+func (s *space) team() *teamOps {
+	if len(s.teams) == cap(s.teams) {
+		s.teams = make([]teamOps, 0, min(max(1, 2*cap(s.teams)), maxPiece))
+	}
+	s.teams = s.teams[:len(s.teams)+1]
+	return &s.teams[len(s.teams)-1]
+}
 
 func (s *space) state() *state {
 	if len(s.states) == cap(s.states) {
-		s.states = make([]state, 0, min(max(4, 2*cap(s.states)), maxStates))
+		s.states = make([]state, 0, min(max(4, 2*cap(s.states)), maxPiece))
 	}
 	s.states = s.states[:len(s.states)+1]
 	return &s.states[len(s.states)-1]
 }
 
-// bytes returns an empty slice with room for n bytes. What was appended is to be given to used.
+// bytes returns an empty slice with room for n bytes. Give used what it has become.
 func (s *space) bytes(n int) []byte {
 	if cap(s.text)-len(s.text) < n {
 		s.text = make([]byte, 0, max(n, min(2*cap(s.text), maxText)))

@@ -32,6 +32,9 @@ const (
 	ClassOther       Class = "other"       // an error that this package does not know: permanent
 )
 
+// classes are all of them.
+var classes = []Class{ClassUnreachable, ClassUnready, ClassFull, ClassRefused, ClassForeign, ClassOther}
+
 func (e *Error) Error() string {
 	return e.Step + ": " + e.Err.Error()
 }
@@ -79,8 +82,8 @@ var phrases = []struct {
 	{"no permissions", ClassRefused},
 }
 
-// classify is the one place that judges errors of Redis. ErrFenced and errors of the caller's own context pass as they are.
-func classify(ctx context.Context, step string, err error) error {
+// classify is the one place that judges errors of Redis, and counts them. ErrFenced and errors of the caller's own context pass as they are.
+func (w *Writer) classify(ctx context.Context, step string, err error) error {
 	if err == nil || errors.Is(err, change.ErrFenced) {
 		return err
 	}
@@ -90,7 +93,9 @@ func classify(ctx context.Context, step string, err error) error {
 	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, errTimeout) {
 		return cause
 	}
-	return &Error{Step: step, Class: classOf(err), Err: err}
+	class := classOf(err)
+	w.metrics.errors.WithLabelValues(string(class)).Inc()
+	return &Error{Step: step, Class: class, Err: err}
 }
 
 func classOf(err error) Class {

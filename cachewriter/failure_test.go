@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -19,10 +20,10 @@ import (
 )
 
 // own is a bundle on a server that the test may hurt.
-func own(t *testing.T, conf map[string]string) (*bundle, *testenv.RedisInstance) {
+func own(t *testing.T, options testenv.RedisOptions) (*bundle, *testenv.RedisInstance) {
 	t.Helper()
 	t.Parallel()
-	server := testenv.RedisServer(t, testenv.RedisOptions{Conf: conf})
+	server := testenv.RedisServer(t, options)
 	b := &bundle{t: t, m: newModel(), prefix: "p", url: server.URL, redis: server.Client(t)}
 	b.Writer = b.writer(server.URL)
 	b.acquire()
@@ -45,16 +46,27 @@ func (b *bundle) try(tx *change.Tx) Class {
 	return e.Class
 }
 
-// snapshot is the whole cache as text.
+// snapshot is the whole cache as text. It reads the values, because two dumps of a hash need not be the same bytes.
 func (b *bundle) snapshot() string {
 	var all strings.Builder
-	for _, key := range b.allKeys() {
-		fmt.Fprintf(&all, "%s %s\n", key, b.redis.Dump(b.t.Context(), key).Val())
+	for _, key := range slices.Sorted(slices.Values(b.allKeys())) {
+		var value any
+		switch b.redis.Type(b.t.Context(), key).Val() {
+		case "string":
+			value = b.redis.Get(b.t.Context(), key).Val()
+		case "hash":
+			value = b.redis.HGetAll(b.t.Context(), key).Val() // printed in the order of the fields
+		case "stream":
+			value = b.redis.XRange(b.t.Context(), key, "-", "+").Val()
+		default:
+			b.t.Fatalf("%s is of no type that the cache has", key)
+		}
+		fmt.Fprintf(&all, "%s %v\n", key, value)
 	}
 	return all.String()
 }
 
-// F30, F39: a key of a foreign type stops a batch before its first write, also if it is the last that the batch touches.
+// F30, F39, F28: a key of a foreign type stops a batch before its first write, also if it is the last that the batch touches.
 func TestForeignKeyLeavesNothingHalfDone(t *testing.T) {
 	b := filled(t)
 	tag := "{" + b.prefix + "}:"
@@ -80,9 +92,33 @@ func TestForeignKeyLeavesNothingHalfDone(t *testing.T) {
 	}
 }
 
+// F28: of the replies to one pipeline of reads, the first says that a record is not there, and the second is an error. It is the error that counts: a record
+// that cannot be read is not one that is lost.
+func TestErrorBehindAMissingRecord(t *testing.T) {
+	b := filled(t)
+	tag := "{" + b.prefix + "}:"
+	lost, dump := b.redis.HGet(t.Context(), tag+"team:1", "flag:10").Val(), b.redis.Dump(t.Context(), tag+"team:2").Val()
+	b.redis.HDel(t.Context(), tag+"team:1", "flag:10")
+	b.redis.Set(t.Context(), tag+"team:2", "poison", 0)
+	tx := b.m.begin().put(flag, "10", modelRow{"active": false}, "filters").put(cohort, "5", modelRow{"is_static": true}, "filters").commit()
+	before := b.snapshot()
+	if class := b.try(tx); class != ClassForeign {
+		t.Errorf("class %q, want %q", class, ClassForeign)
+	}
+	if b.snapshot() != before {
+		t.Error("something was written")
+	}
+	b.redis.HSet(t.Context(), tag+"team:1", "flag:10", lost)
+	b.redis.RestoreReplace(t.Context(), tag+"team:2", 0, dump)
+	if pending := b.apply(tx); pending != "" {
+		t.Errorf("marker %q once both can be read", pending)
+	}
+	b.check()
+}
+
 // F31: a full Redis refuses a batch whole, and takes it later.
 func TestOutOfMemory(t *testing.T) {
-	b, _ := own(t, map[string]string{"maxmemory-policy": "noeviction"})
+	b, _ := own(t, testenv.RedisOptions{Conf: map[string]string{"maxmemory-policy": "noeviction"}})
 	for i, tx := range []*change.Tx{ // in the order of their commits
 		b.m.begin().put(flag, "12", modelRow{"team_id": 2, "key": "new", "filters": large("z")}).commit(),
 		b.m.begin().remove(cohort, "5").put(flag, "11", modelRow{"active": true}).commit(),
@@ -91,7 +127,7 @@ func TestOutOfMemory(t *testing.T) {
 		b.redis.ConfigSet(t.Context(), "maxmemory", "1")
 		before := b.snapshot()
 		class := b.try(tx)
-		if class != ClassFull && class != "" {
+		if class != ClassFull && (name == "insert" || class != "") { // Redis lets a script that began with a deletion go on
 			t.Errorf("%s: class %q, want %q", name, class, ClassFull)
 		}
 		if class != "" && b.snapshot() != before {
@@ -107,7 +143,7 @@ func TestOutOfMemory(t *testing.T) {
 
 // F34: a server that forgot its scripts, and one that became a replica.
 func TestForgottenScriptsAndReplicas(t *testing.T) {
-	b, _ := own(t, nil)
+	b, _ := own(t, testenv.RedisOptions{})
 	b.redis.ScriptFlush(t.Context())
 	b.apply(b.m.begin().put(flag, "11", modelRow{"active": true}).commit())
 
@@ -125,7 +161,7 @@ func TestForgottenScriptsAndReplicas(t *testing.T) {
 
 // F33: with WaitReplicas, what no replica has is not confirmed; once it has, the same batch is.
 func TestWaitForReplicas(t *testing.T) {
-	b, primary := own(t, nil)
+	b, primary := own(t, testenv.RedisOptions{Process: true}) // which a replica reaches under the same address as we do
 	client, err := redisconn.Open(redisconn.Config{URL: primary.URL})
 	if err != nil {
 		t.Fatal(err)
@@ -139,7 +175,7 @@ func TestWaitForReplicas(t *testing.T) {
 		t.Errorf("without a replica: class %q, want %q", class, ClassUnready)
 	}
 	b.Writer.config.Timeout = 5 * time.Second
-	replica := testenv.RedisServer(t, testenv.RedisOptions{}).Client(t)
+	replica := testenv.RedisServer(t, testenv.RedisOptions{Process: true}).Client(t)
 	host, port, _ := strings.Cut(primary.Addr, ":")
 	replica.ReplicaOf(t.Context(), host, port)
 	testenv.Eventually(t, 20*time.Second, func() error {
@@ -154,7 +190,7 @@ func TestWaitForReplicas(t *testing.T) {
 
 // F36: Redis goes and comes back many times, with its data; the writer is at work again at once.
 func TestRestartsOfRedis(t *testing.T) {
-	b, server := own(t, map[string]string{"appendonly": "yes", "appendfsync": "always"})
+	b, server := own(t, testenv.RedisOptions{Conf: map[string]string{"appendonly": "yes", "appendfsync": "always"}})
 	for i := range 20 {
 		tx := b.m.begin().put(flag, "11", modelRow{"active": i%2 == 0, "key": fmt.Sprint(i)}).commit()
 		server.Kill(t)
@@ -253,7 +289,7 @@ func TestCancelledContext(t *testing.T) {
 // F35: all keys share a slot, so that a Cluster takes a batch as one server does.
 func TestCluster(t *testing.T) {
 	t.Parallel()
-	server := testenv.RedisServer(t, testenv.RedisOptions{Conf: map[string]string{"cluster-enabled": "yes"}})
+	server := testenv.RedisServer(t, testenv.RedisOptions{Process: true, Conf: map[string]string{"cluster-enabled": "yes", "cluster-port": testenv.FreePort(t)}})
 	admin := server.Client(t)
 	if err := admin.ClusterAddSlotsRange(t.Context(), 0, 16383).Err(); err != nil {
 		t.Fatal(err)

@@ -12,7 +12,7 @@ type row struct {
 }
 
 // index knows where the cache holds each row and which token each team has: deletes and moves carry only primary keys. It costs about 18 bytes per row
-// with a numeric key, so that a million flags stay far below 100 MB even while a second index is built. It holds what the cache holds, never what a plan intends: see plan.commit.
+// with a numeric key, so that a million flags stay far below 100 MB. It holds what the cache holds, never what a plan intends: see plan.commit.
 type index struct {
 	teams    map[string]*places // entity → primary key → team
 	parents  map[row]string     // child → primary key of its parent
@@ -87,6 +87,11 @@ func (x *index) setToken(team int64, token string) {
 		return
 	}
 	x.tokens[team] = token
+}
+
+// forgetRows makes room for the index of a copy whose teams begin to replace those of the cache: until that is complete no row is planned.
+func (x *index) forgetRows() {
+	x.teams, x.parents, x.children = nil, nil, nil
 }
 
 // rows counts the rows.

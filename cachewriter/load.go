@@ -46,7 +46,7 @@ func (w *Writer) readMeta(ctx context.Context) (meta flagcache.Meta, fields map[
 	ctx, cancel := w.within(ctx)
 	defer cancel()
 	if fields, err = w.config.Client.HGetAll(ctx, w.keys.Meta).Result(); err != nil {
-		return meta, nil, classify(ctx, "reading meta", err)
+		return meta, nil, w.classify(ctx, "reading meta", err)
 	}
 	if meta, err = flagcache.ParseMeta(fields); err != nil {
 		return meta, nil, fmt.Errorf("reading meta: %w", err)
@@ -90,7 +90,7 @@ func sourceFields(s change.Source) []any {
 	}
 }
 
-// loader fills an index from the cache: field names only, but the records of children, which name their parents.
+// loader fills an index from the cache. It reads field names only, and the records of children, which name their parents.
 type loader struct {
 	w      *Writer
 	index  *index
@@ -99,8 +99,8 @@ type loader struct {
 }
 
 const (
-	scanCount   = 1000   // fields asked for at a time
-	fieldsAtime = 20_000 // fields of several teams read in one round trip
+	scanCount    = 1000   // fields, teams or children asked for in one round trip
+	fieldsAtOnce = 20_000 // fields of several teams read in one round trip; a team with more is read in pages
 )
 
 func (l *loader) run(ctx context.Context) error {
@@ -123,12 +123,12 @@ func (l *loader) run(ctx context.Context) error {
 			return nil
 		}
 		defer func() { waiting = waiting[:0] }()
-		return l.some(ctx, waiting)
+		return l.load(ctx, waiting)
 	})
 	if err != nil {
 		return err
 	}
-	if err := l.some(ctx, waiting); err != nil {
+	if err := l.load(ctx, waiting); err != nil {
 		return err
 	}
 	l.teams, err = l.w.countTeams(ctx)
@@ -139,7 +139,7 @@ func (w *Writer) countTeams(ctx context.Context) (int, error) {
 	ctx, cancel := w.within(ctx)
 	defer cancel()
 	n, err := w.config.Client.HLen(ctx, w.keys.Teams).Result()
-	return int(n), classify(ctx, "counting teams", err)
+	return int(n), w.classify(ctx, "counting teams", err)
 }
 
 func (l *loader) damaged(format string, args ...any) {
@@ -148,8 +148,8 @@ func (l *loader) damaged(format string, args ...any) {
 	}
 }
 
-// some loads teams, as many in one round trip as their sizes allow.
-func (l *loader) some(ctx context.Context, teams []int64) error {
+// load loads teams, as many in one round trip as their sizes allow.
+func (l *loader) load(ctx context.Context, teams []int64) error {
 	sizes, err := pipeline(ctx, l.w, "reading sizes of teams", teams, func(ctx context.Context, pipe redis.Pipeliner, team int64) *redis.IntCmd {
 		return pipe.HLen(ctx, l.w.keys.Team(team))
 	})
@@ -160,13 +160,13 @@ func (l *loader) some(ctx context.Context, teams []int64) error {
 	fields := 0
 	for i, team := range teams {
 		n := int(sizes[i].Val())
-		if n > fieldsAtime {
+		if n > fieldsAtOnce {
 			if err := l.paged(ctx, team); err != nil {
 				return err
 			}
 			continue
 		}
-		if fields += n; fields > fieldsAtime {
+		if fields += n; fields > fieldsAtOnce {
 			if err := l.group(ctx, group); err != nil {
 				return err
 			}
@@ -200,7 +200,7 @@ func (l *loader) paged(ctx context.Context, team int64) error {
 	for cursor := "0"; ; {
 		stepCtx, cancel := l.w.within(ctx)
 		page, err := fieldsScript.Run(stepCtx, l.w.config.Client, []string{l.w.keys.Team(team)}, cursor).StringSlice()
-		err = classify(stepCtx, "reading fields of a team", err)
+		err = l.w.classify(stepCtx, "reading fields of a team", err)
 		cancel()
 		if err != nil {
 			return err
@@ -259,7 +259,7 @@ func (w *Writer) scan(ctx context.Context, step, key string, each func(field, va
 	for cursor := uint64(0); ; {
 		stepCtx, cancel := w.within(ctx)
 		page, next, err := w.config.Client.HScan(stepCtx, key, cursor, "", scanCount).Result()
-		err = classify(stepCtx, step, err)
+		err = w.classify(stepCtx, step, err)
 		cancel()
 		if err != nil {
 			return err
@@ -290,11 +290,11 @@ func pipeline[C redis.Cmder](
 		replies[i] = command(ctx, pipe, team)
 	}
 	if _, err := pipe.Exec(ctx); err != nil && !errors.Is(err, redis.Nil) {
-		return nil, classify(ctx, step, err)
+		return nil, w.classify(ctx, step, err)
 	}
 	for _, reply := range replies {
 		if err := reply.Err(); err != nil && !errors.Is(err, redis.Nil) {
-			return nil, classify(ctx, step, err)
+			return nil, w.classify(ctx, step, err)
 		}
 	}
 	return replies, nil

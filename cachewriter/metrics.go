@@ -18,6 +18,12 @@ type metrics struct {
 	incomplete prometheus.Gauge
 }
 
+// Why a team's version rose: values of a label.
+const (
+	causeStream    = "stream"
+	causeReconcile = "reconcile"
+)
+
 // newMetrics registers with r unless it is nil.
 func newMetrics(r prometheus.Registerer) *metrics {
 	const namespace, subsystem = "everflag", "cachewriter"
@@ -41,22 +47,25 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		epoch:      gauge("epoch", "Epoch of this leader, 0 if it does not lead."),
 		incomplete: gauge("reconcile_due", "1 if the reconcile marker is set."),
 	}
+	for _, class := range classes { // a series that begins with its first event hides it from increase()
+		m.errors.WithLabelValues(string(class))
+	}
+	for _, cause := range []string{causeStream, causeReconcile} {
+		m.teams.WithLabelValues(cause)
+	}
 	if r != nil {
 		r.MustRegister(m.latency, m.errors, m.fences, m.teams, m.txs, m.rows, m.indexed, m.epoch, m.incomplete)
 	}
 	return m
 }
 
-func (m *metrics) observe(step string, took time.Duration, err error) {
+func (m *metrics) observe(step string, took time.Duration) {
 	m.latency.WithLabelValues(step).Observe(took.Seconds())
-	if err != nil {
-		m.errors.WithLabelValues(string(classOf(err))).Inc()
-	}
 }
 
 func (m *metrics) applied(in *inflight, teams any, indexed int) {
 	n, _ := teams.(int64)
-	m.teams.WithLabelValues("stream").Add(float64(n))
+	m.teams.WithLabelValues(causeStream).Add(float64(n))
 	m.txs.Add(float64(in.txs))
 	m.rows.Add(float64(in.rows))
 	m.indexed.Set(float64(indexed))

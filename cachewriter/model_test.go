@@ -176,14 +176,16 @@ func (p *program) putFlag(tx *modelTx) {
 	tx.put(flag, key, values, "filters")
 }
 
-// rename gives a flag another primary key. Its children follow with changes of their own, before or after.
+// rename gives a flag another primary key, of one that is gone or was never there; the flag may be hidden. Its children follow with changes of their own,
+// before or after.
 func (p *program) rename(tx *modelTx) {
-	m, from := p.b.m, p.key(flag)
-	row, exists := m.tables[flag][from]
-	if hidden, _ := row["deleted"].(bool); !exists || hidden {
+	m, from, to := p.b.m, p.key(flag), p.key(flag)
+	if p.chance("new key") {
+		to = strconv.Itoa(100 + int(m.lsn)%1000)
+	}
+	if m.tables[flag][from] == nil || m.tables[flag][to] != nil {
 		return
 	}
-	to := strconv.Itoa(100 + int(m.lsn)%1000)
 	id, _ := strconv.Atoi(to)
 	children := func() {
 		for _, entity := range []string{flagContext, experiment} {

@@ -2,8 +2,8 @@ package cachewriter
 
 import "math/bits"
 
-// numbers maps numeric primary keys to teams in 12 bytes a slot, where a map of the language takes 17 and doubles: an open table with linear probing,
-// kept between half and four fifths full. Its zero value is empty.
+// numbers maps numeric primary keys to teams in 12 bytes a slot, where a Go map takes 17 and doubles: a hash table with linear probing, kept between half
+// and four fifths full. Its zero value is empty.
 type numbers struct {
 	keys  []int64
 	teams []int32 // 0 = free slot
@@ -11,7 +11,7 @@ type numbers struct {
 	wide  map[int64]int64 // the teams of keys with team outsized
 }
 
-// outsized stands for a team that 32 bits do not hold. PostHog numbers teams with 32 bits; who does not pays a little more.
+// outsized stands for a team that 32 bits do not hold. PostHog's team ids have 32 bits; larger ones cost a little more.
 const outsized = -1
 
 func (n *numbers) get(key int64) int64 {

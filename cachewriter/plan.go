@@ -40,6 +40,7 @@ type state struct {
 	record []byte // nil: none, or not known
 	exists bool
 	kept   bool // left as the cache has it, because the marker is set for it
+	sent   bool // its record is another one than the stored one
 }
 
 // place is a record in the cache.
@@ -109,7 +110,7 @@ func (p *plan) mark(reason string) {
 	}
 }
 
-// keep leaves a row as the cache has it, because what it should be is not known. The transaction is then only a part of itself.
+// keep leaves a row as the cache has it, because what it should be is not known. The plan then holds only a part of the transaction.
 func (p *plan) keep(s *state) {
 	s.kept, s.after, p.partial = true, s.before, true
 }
@@ -130,6 +131,12 @@ func (p *plan) state(r row) *state {
 func (p *plan) change(c *change.Change) error {
 	r := row{c.Row.Table.Entity, c.Row.Key}
 	s := p.state(r)
+	base := s.record
+	if c.OldKey != "" {
+		old := p.state(row{r.entity, c.OldKey})
+		base = old.record
+		*old = state{row: old.row, before: old.before} // also of a hidden row: the place that it had says nothing of who takes its key
+	}
 	if c.Op == change.Delete {
 		if !mutated("missed_delete") {
 			*s = state{row: r, before: s.before, at: c.Row.Team}
@@ -139,12 +146,6 @@ func (p *plan) change(c *change.Change) error {
 	relation, isChild := childOf[r.entity]
 	if c.Row.Table.Parent != relation.entity {
 		return fmt.Errorf("table %q: entity %q finds its team through %q, not through %q", c.Row.Table.Name, r.entity, relation.entity, c.Row.Table.Parent)
-	}
-	base := s.record
-	if c.OldKey != "" {
-		old := p.state(row{r.entity, c.OldKey})
-		base = old.record
-		*old = state{row: old.row, before: old.before}
 	}
 	if isChild && c.Row.Parent == "" || !isChild && c.Row.Team == 0 {
 		*s = state{row: r, before: s.before} // it belongs to no team, so no team's answers depend on it

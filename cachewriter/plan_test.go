@@ -62,6 +62,13 @@ func TestPlan(t *testing.T) {
 		{"a hidden flag keeps its children", nil, func(m *model) []*change.Tx {
 			return []*change.Tx{m.begin().put(flag, "10", modelRow{"deleted": true}).commit(), m.begin().put(experiment, "3", small(1)).commit()}
 		}},
+		{"hidden flags change their keys", nil, func(m *model) []*change.Tx {
+			return []*change.Tx{
+				m.begin().put(flag, "10", modelRow{"deleted": true}).put(flag, "11", modelRow{"deleted": true, "team_id": 2}).commit(),
+				m.begin().rename(flag, "11", "12", nil).commit(),
+				m.begin().put(experiment, "3", modelRow{"feature_flag_id": 11}).rename(flag, "10", "11", nil).commit(),
+			}
+		}},
 		{"a child changes its parent", nil, func(m *model) []*change.Tx {
 			return []*change.Tx{
 				m.begin().put(flag, "12", modelRow{"team_id": 2}).commit(), m.begin().put(flagContext, aa, modelRow{"feature_flag_id": 12}).commit(),
@@ -221,5 +228,27 @@ func golden(t *testing.T, path, text string) {
 	}
 	if text != string(want) {
 		t.Errorf("%s:\n--- got\n%s--- want\n%s", path, text, want)
+	}
+}
+
+// What a batch costs per row from its changes to the arguments of its script: the key of the team. Handing that to Redis is one more.
+func TestPlanAllocations(t *testing.T) {
+	const rows = 1000
+	w := New(Config{})
+	var txs []*change.Tx
+	for i := range rows {
+		r := benchFlag(i+1, int64(i+1), []byte(`{"groups": []}`))
+		w.index.put(row{r.Table.Entity, r.Key}, r.Team, row{})
+		txs = append(txs, &change.Tx{EndLSN: change.LSN(8 * (i + 1)), Changes: []change.Change{{Row: r}}})
+	}
+	n := testing.AllocsPerRun(20, func() {
+		p, err := newPlan(w.index, txs, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.operations(nil, p.sorted(), p.tokens)
+	})
+	if perRow := n / rows; perRow > 1.2 {
+		t.Errorf("%.2f allocations per row", perRow)
 	}
 }

@@ -1,6 +1,7 @@
 package cachewriter
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -19,6 +20,7 @@ type reconciliation struct {
 	index  *index // of the copy; becomes the writer's when the copy is in the cache
 	cached *cached
 	result change.ReconcileResult
+	last   string    // name of the last step in the cache. Steps leave the checkpoint, so that only their names tell whether it is still what they made of it
 	beat   time.Time // of the last sign of work
 }
 
@@ -34,16 +36,15 @@ func (w *Writer) reconcile(ctx context.Context, c change.Copy) (change.Reconcile
 	if err := w.resend(ctx); err != nil {
 		return change.ReconcileResult{}, err
 	}
-	if w.marker == "" {
-		if err := w.Mark(ctx, c.Reason); err != nil {
-			return change.ReconcileResult{}, err
-		}
+	last, err := w.note(ctx, "beginning a reconcile", working, cmp.Or(c.Reason, "unnamed reason")) // before anything is read
+	if err != nil {
+		return change.ReconcileResult{}, err
 	}
 	cached, err := w.readCached(ctx)
 	if err != nil {
 		return change.ReconcileResult{}, err
 	}
-	r := &reconciliation{w: w, copy: c, index: newIndex(), cached: cached}
+	r := &reconciliation{w: w, copy: c, index: newIndex(), cached: cached, last: last, beat: time.Now()}
 	if err := w.compareTeams(ctx, c.Teams, r.replace); err != nil {
 		return r.result, err
 	}
@@ -135,18 +136,25 @@ func (r *reconciliation) write(ctx context.Context, teams []*teamOps, tokens []t
 		return 0, nil
 	}
 	w := r.w
+	w.steps++
+	if err := w.stage(ctx, teams); err != nil {
+		return 0, err
+	}
 	w.replacing = true // also if the reply is lost: the step may be done
+	w.index.forgetRows()
 	version := flagcache.Version(w.epoch, uint64(r.copy.At))
+	name := fmt.Sprint(version, " ", w.steps)
 	keys, args := w.operations([]any{
-		w.owner, w.epoch, lsnText(w.checkpoint), lsnText(w.checkpoint), "", version, "", version, flagcache.SchemaVersion,
+		w.owner, w.epoch, lsnText(w.checkpoint), lsnText(w.checkpoint), "", version, "", name, r.last, flagcache.SchemaVersion,
 	}, teams, tokens)
 	reply, err := w.call(ctx, "reconciling", applyScript, keys, args)
 	if err != nil {
 		return 0, err
 	}
+	r.last = name
 	// A crash here leaves some teams as of the copy, with the marker and "reconciling" set: the next leader reconciles again.
 	written, _ := reply[2].(int64)
-	w.metrics.teams.WithLabelValues("reconcile").Add(float64(written))
+	w.metrics.teams.WithLabelValues(causeReconcile).Add(float64(written))
 	return int(written), nil
 }
 
@@ -155,7 +163,7 @@ func (r *reconciliation) finish(ctx context.Context) error {
 	w := r.w
 	version := flagcache.Version(w.epoch, uint64(r.copy.At))
 	args := append([]any{
-		w.owner, w.epoch, lsnText(w.checkpoint), lsnText(r.copy.At), version, flagcache.MarkReconciled,
+		w.owner, w.epoch, lsnText(w.checkpoint), lsnText(r.copy.At), version, flagcache.MarkReconciled, r.last,
 		flagcache.MetaSchema, flagcache.SchemaVersion,
 	}, sourceFields(r.copy.Source)...)
 	if _, err := w.call(ctx, "completing a reconcile", finishScript, []string{w.keys.Meta, w.keys.Changes}, args); err != nil {
@@ -181,7 +189,11 @@ type comparison struct {
 // newComparison encodes a team of the copy.
 func newComparison(t change.TeamRows) (*comparison, error) {
 	c := &comparison{team: t.Team, parents: make([]row, len(t.Rows)), fields: make([]field, len(t.Rows))}
-	var space space
+	size := 0
+	for i := range t.Rows {
+		size += recordSize(t.Rows[i].Columns, nil)
+	}
+	space := space{text: make([]byte, 0, size)}
 	for i := range t.Rows {
 		from := &t.Rows[i]
 		r := row{from.Table.Entity, from.Key}
@@ -209,6 +221,10 @@ func newComparison(t change.TeamRows) (*comparison, error) {
 func (c *comparison) difference(epoch int64, at change.LSN) *teamOps {
 	version := c.stored[flagcache.VersionField]
 	ops := &teamOps{team: c.team, version: versionAfter(version, epoch, at)}
+	if len(c.stored) == 0 && len(c.fields) > 0 { // as all teams of an empty cache
+		ops.mode, ops.sets = modeStaged, c.fields
+		return ops
+	}
 	if version == "" || version != c.listedVersion {
 		ops.mode = modeForce
 	}
@@ -221,6 +237,9 @@ func (c *comparison) difference(epoch int64, at change.LSN) *teamOps {
 			kept++
 		}
 		if !has || record != string(f.record) {
+			if ops.sets == nil {
+				ops.sets = make([]field, 0, len(c.fields))
+			}
 			ops.sets = append(ops.sets, f)
 		}
 	}

@@ -85,7 +85,7 @@ func TestReconcileRepairs(t *testing.T) {
 }
 
 // A key that was removed behind our back is noticed when its team changes next.
-func TestLostTeamIsNoticed(t *testing.T) {
+func TestLostTeamIsNoticed(t *testing.T) { // F38
 	b := filled(t)
 	b.redis.Del(t.Context(), "{"+b.prefix+"}:team:1")
 	if pending := b.apply(b.m.begin().put(flag, "11", modelRow{"active": true}).commit()); !strings.HasPrefix(pending, "team 1: ") {
@@ -290,7 +290,7 @@ func TestBeatsAndObservations(t *testing.T) {
 }
 
 // A batch larger than one script goes in several, at borders of transactions; a transaction that is too large even alone is left to a reconcile.
-func TestLargeBatches(t *testing.T) {
+func TestLargeBatches(t *testing.T) { // F39
 	b := filled(t)
 	big := strings.Repeat("b", 3<<20)
 	one := b.m.begin().put(flag, "11", modelRow{"name": big}).commit()
@@ -337,10 +337,10 @@ func TestTooManyRows(t *testing.T) {
 }
 
 // A team with many rows is loaded page by page.
-func TestLoadOfALargeTeam(t *testing.T) {
+func TestLoadOfALargeTeam(t *testing.T) { // F39
 	b := setup(t)
 	tx := b.m.begin().put(team, "1", modelRow{"api_token": "phc_one"})
-	for i := range fieldsAtime + 5 {
+	for i := range fieldsAtOnce + 5 {
 		tx.put(flag, fmt.Sprint(i+1), modelRow{"team_id": 1})
 	}
 	for i := range 30 {

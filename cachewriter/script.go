@@ -23,6 +23,8 @@ var (
 	noteSource string
 	//go:embed lua/finish.lua
 	finishSource string
+	//go:embed lua/stage.lua
+	stageSource string
 	//go:embed lua/fields.lua
 	fieldsSource string
 
@@ -30,6 +32,7 @@ var (
 	applyScript   = redis.NewScript(guardSource + applySource)
 	noteScript    = redis.NewScript(guardSource + noteSource)
 	finishScript  = redis.NewScript(guardSource + finishSource)
+	stageScript   = redis.NewScript(stageSource)
 	fieldsScript  = redis.NewScript(fieldsSource)
 )
 
@@ -47,9 +50,9 @@ func (w *Writer) call(ctx context.Context, step string, script *redis.Script, ke
 	defer cancel()
 	start := time.Now()
 	reply, err := w.run(ctx, script, keys, args)
-	w.metrics.observe(step, time.Since(start), err)
+	w.metrics.observe(step, time.Since(start))
 	if err != nil {
-		return nil, classify(ctx, step, err)
+		return nil, w.classify(ctx, step, err)
 	}
 	list, ok := reply.([]any)
 	if !ok || len(list) == 0 {
@@ -87,6 +90,7 @@ func (w *Writer) node(ctx context.Context, key string) (redis.UniversalClient, e
 	return w.config.Client, nil
 }
 
+// evaluate is the method of a script that sends it: by its digest, or whole.
 type evaluate func(ctx context.Context, c redis.Scripter, keys []string, args ...any) *redis.Cmd
 
 func runAndWait(ctx context.Context, node redis.UniversalClient, config Config, eval evaluate, keys []string, args []any) (any, error) {

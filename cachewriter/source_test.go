@@ -84,16 +84,9 @@ func (t *modelTx) rename(entity, from, to string, values modelRow, unchanged ...
 
 func (t *modelTx) upsert(entity, key, oldKey string, row modelRow, unchanged []string) *modelTx {
 	if hidden, _ := row["deleted"].(bool); hidden {
-		return t.change(change.Change{Op: change.Delete, Row: change.Row{Table: modelTables[entity], Key: cmpOr(oldKey, key), Team: teamOf(entity, key, row)}})
+		return t.change(change.Change{Op: change.Delete, Row: change.Row{Table: modelTables[entity], Key: key, Team: teamOf(entity, key, row)}, OldKey: oldKey})
 	}
 	return t.change(change.Change{Op: change.Upsert, Row: changeRow(entity, key, row, unchanged), OldKey: oldKey})
-}
-
-func cmpOr(a, b string) string {
-	if a != "" {
-		return a
-	}
-	return b
 }
 
 func (t *modelTx) remove(entity, key string) *modelTx {

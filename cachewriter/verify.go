@@ -179,7 +179,7 @@ func (w *Writer) readGroup(ctx context.Context, group []*comparison) error {
 	}
 	for i, c := range group {
 		if err := listed[i].Err(); err != nil && !errors.Is(err, redis.Nil) {
-			return classify(ctx, "reading versions", err)
+			return w.classify(ctx, "reading versions", err)
 		}
 		c.stored, c.listedVersion = hashes[i].Val(), listed[i].Val()
 	}

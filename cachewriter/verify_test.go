@@ -12,7 +12,7 @@ import (
 )
 
 // Differences name what differs, without values.
-func TestCompareNamesDifferences(t *testing.T) {
+func TestCompareNamesDifferences(t *testing.T) { // F38
 	b := filled(t)
 	tag := "{" + b.prefix + "}:"
 	record := b.redis.HGet(t.Context(), tag+"team:1", "flag:11").Val()

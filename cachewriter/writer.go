@@ -6,7 +6,9 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"os"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -57,6 +59,7 @@ type Writer struct {
 	checkpoint change.LSN
 	marker     string
 	replacing  bool // a reconcile has begun to replace teams and none has completed since: see the package comment
+	steps      int  // of reconciles, so that each has a name of its own
 	index      *index
 
 	// A batch that was sent and not confirmed. It may be in Redis.
@@ -81,15 +84,15 @@ func New(config Config) *Writer {
 
 // Acquire fences every process that wrote before, and only then reads the position and loads the index.
 func (w *Writer) Acquire(ctx context.Context) (change.Position, error) {
-	owner := rand.Text()
+	owner := ownerID()
 	w.owner, w.inflight = "", nil
 	stepCtx, cancel := w.within(ctx)
 	start := time.Now()
 	text, err := acquireScript.Run(stepCtx, w.config.Client, []string{w.keys.Meta, w.keys.Changes}, owner).Text()
-	w.metrics.observe("acquire", time.Since(start), err)
+	w.metrics.observe("acquire", time.Since(start))
 	defer cancel()
 	if err != nil {
-		return change.Position{}, classify(stepCtx, "acquiring leadership", err)
+		return change.Position{}, w.classify(stepCtx, "acquiring leadership", err)
 	}
 	// From here on no former leader can write: what is read now stays true until this process changes it.
 	epoch, err := strconv.ParseInt(text, 10, 64)
@@ -111,22 +114,38 @@ func (w *Writer) Acquire(ctx context.Context) (change.Position, error) {
 	return position, nil
 }
 
+// ownerID tells leaders apart by a random text, behind the name of the host, by which people know who leads.
+func ownerID() string {
+	host, _ := os.Hostname() // without a name there is less to read
+	host = strings.Map(func(r rune) rune {
+		if r == '-' || r == '.' || '0' <= r && r <= '9' || 'A' <= r && r <= 'Z' || 'a' <= r && r <= 'z' {
+			return r
+		}
+		return '_'
+	}, host[:min(len(host), 63)])
+	return host + "/" + rand.Text()
+}
+
 // Confirm records the source that the cache was found to mirror.
 func (w *Writer) Confirm(ctx context.Context, source change.Source) error {
-	return w.note(ctx, "recording the source", silent, "", sourceFields(source)...)
+	_, err := w.note(ctx, "recording the source", silent, "", sourceFields(source)...)
+	return err
 }
 
 // Beat checks that the cache is still ours and shows that its leader is at work; if fresh, it also writes the heartbeat.
 func (w *Writer) Beat(ctx context.Context, fresh bool) error {
+	beat := working
 	if fresh {
-		return w.note(ctx, "checking the cache", following, "")
+		beat = following
 	}
-	return w.note(ctx, "checking the cache", working, "")
+	_, err := w.note(ctx, "checking the cache", beat, "")
+	return err
 }
 
 // Mark sets the reconcile marker; a reason that is there already stays.
 func (w *Writer) Mark(ctx context.Context, reason string) error {
-	return w.note(ctx, "setting the reconcile marker", silent, cmp.Or(reason, "unnamed reason"))
+	_, err := w.note(ctx, "setting the reconcile marker", silent, cmp.Or(reason, "unnamed reason"))
+	return err
 }
 
 // What a note says of its leader.
@@ -136,10 +155,10 @@ const (
 	following = 2 // the source, closely
 )
 
-// note writes to meta alone.
-func (w *Writer) note(ctx context.Context, step string, beat int, reason string, fields ...any) error {
+// note writes to meta alone and returns the name of the last step of a reconcile, if one has begun and none has completed since.
+func (w *Writer) note(ctx context.Context, step string, beat int, reason string, fields ...any) (reconciling string, err error) {
 	if w.owner == "" {
-		return fmt.Errorf("%s: not acquired: %w", step, change.ErrFenced)
+		return "", fmt.Errorf("%s: not acquired: %w", step, change.ErrFenced)
 	}
 	unseen := w.checkpoint
 	if w.inflight != nil {
@@ -148,10 +167,11 @@ func (w *Writer) note(ctx context.Context, step string, beat int, reason string,
 	args := append([]any{w.owner, w.epoch, lsnText(w.checkpoint), lsnText(unseen), beat, reason}, fields...)
 	reply, err := w.call(ctx, step, noteScript, []string{w.keys.Meta}, args)
 	if err != nil {
-		return err
+		return "", err
 	}
 	w.setMarker(reply)
-	return nil
+	reconciling, _ = reply[2].(string)
+	return reconciling, nil
 }
 
 // setMarker takes over the marker that Redis answered.
@@ -276,7 +296,7 @@ func (w *Writer) fetch(ctx context.Context, places []place) (map[row][]byte, err
 		}
 		_, err := pipe.Exec(stepCtx)
 		if err != nil && !errors.Is(err, redis.Nil) {
-			err = classify(stepCtx, step, err)
+			err = w.classify(stepCtx, step, err)
 		} else {
 			err = nil
 		}
@@ -287,7 +307,7 @@ func (w *Writer) fetch(ctx context.Context, places []place) (map[row][]byte, err
 		for i, reply := range replies {
 			record, err := reply.Bytes()
 			if err != nil && !errors.Is(err, redis.Nil) { // every reply is looked at: the first error of a pipeline hides others
-				return nil, classify(ctx, step, err)
+				return nil, w.classify(ctx, step, err)
 			}
 			if err == nil {
 				stored[trip[i].row] = record
@@ -309,7 +329,7 @@ func (w *Writer) send(ctx context.Context, in *inflight) error {
 		commitTime = strconv.FormatInt(in.commitTime.UnixMicro(), 10)
 	}
 	keys, args := w.operations([]any{
-		w.owner, w.epoch, lsnText(w.checkpoint), lsnText(in.through), commitTime, flagcache.Version(w.epoch, uint64(in.through)), in.plan.marker, "", "",
+		w.owner, w.epoch, lsnText(w.checkpoint), lsnText(in.through), commitTime, flagcache.Version(w.epoch, uint64(in.through)), in.plan.marker, "", "", "",
 	}, in.plan.sorted(), in.plan.tokens)
 	reply, err := w.call(ctx, "applying a batch", applyScript, keys, args)
 	if err != nil {

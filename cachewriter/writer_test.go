@@ -184,7 +184,7 @@ func TestAcquireOfAnEmptyCache(t *testing.T) {
 	}
 }
 
-// G3: a former leader that wakes up changes nothing.
+// G3, F21: a former leader that wakes up changes nothing.
 func TestFormerLeaderIsFenced(t *testing.T) {
 	b := filled(t)
 	late := b.m.begin().put(flag, "11", modelRow{"active": true}).commit()
@@ -221,7 +221,42 @@ func TestFormerLeaderIsFenced(t *testing.T) {
 	b.check()
 }
 
-// F32: a cache that was emptied is noticed with the next write of any kind.
+// S4: nothing expires, whatever wrote it last.
+func TestNothingExpires(t *testing.T) {
+	b := filled(t)
+	for name, write := range map[string]func() error{
+		"Apply": func() error {
+			tx := b.m.begin().put(team, "1", modelRow{"api_token": "phc_new"}).put(flag, "11", modelRow{"team_id": 2}).commit()
+			_, err := b.Apply(t.Context(), change.Batch{Txs: []*change.Tx{tx}, Through: tx.EndLSN})
+			return err
+		},
+		"idle":    func() error { _, err := b.Apply(t.Context(), change.Batch{Through: b.m.next()}); return err },
+		"Beat":    func() error { return b.Beat(t.Context(), true) },
+		"Mark":    func() error { return b.Mark(t.Context(), "to be reconciled") },
+		"Confirm": func() error { return b.Confirm(t.Context(), testSource) },
+		"Acquire": func() error { _, err := b.Acquire(t.Context()); return err },
+		"Reconcile": func() error {
+			b.m.begin().put(flag, "10", modelRow{"active": false}).commit()
+			_, err := b.Reconcile(t.Context(), b.m.copy("test"))
+			return err
+		},
+	} {
+		if err := write(); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		keys := b.allKeys()
+		if len(keys) < 6 { // two teams, their list, tokens, meta, changes
+			t.Errorf("%s: only %q", name, keys)
+		}
+		for _, key := range keys {
+			if ttl := b.redis.PTTL(t.Context(), key).Val(); ttl != -1 { // go-redis' word for none
+				t.Errorf("%s: %s expires in %v", name, key, ttl)
+			}
+		}
+	}
+}
+
+// F32, S9: a cache that was emptied is noticed with the next write of any kind.
 func TestFlushIsNoticed(t *testing.T) {
 	for name, call := range map[string]func(b *bundle) error{
 		"Apply": func(b *bundle) error {

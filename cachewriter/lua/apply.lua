@@ -1,16 +1,16 @@
 -- Writes the net effect of a batch, or a part of a reconcile: all conditions first, the checkpoint last, so that an error leaves nothing half done.
--- KEYS: meta, teams, tokens, changes, then the hash of each team in the payload.
--- ARGV: owner, epoch, the checkpoint last written, the new checkpoint, commit time, version, reason of a due reconcile, version of a begun reconcile
--- and the schema it fills, payload, then the records. Redis hashes every byte of a string that Lua sees: records come as they are, once.
+-- KEYS: meta, teams, tokens, changes, then the hash of each team in the payload, then what was staged for those of them that the cache lacks.
+-- ARGV: owner, epoch, the checkpoint last written, the new checkpoint, commit time, version, reason of a due reconcile, of a step of a reconcile its name,
+-- that of the step before and the schema that it fills, payload, then the records. Redis hashes every byte of a string that Lua sees: records come as they are, once.
 -- The payload is [teams, tokens to take, tokens to give]: a team is [id, mode, version, number of fields to remove, '@v' and fields to remove and fields to
--- set], and each field to set takes the next record. Tokens are token and team in turn.
+-- set], and each field to set takes the next record. One that was staged is [id, 'staged', version, number of its fields]. Tokens are token and team in turn.
 -- Returns {'applied' | 'present' | 'fenced', marker, number of teams written}.
 local owner, epoch, expected, through, commit_time = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
-local version, reason, reconciling, schema = ARGV[6], ARGV[7], ARGV[8], ARGV[9]
+local version, reason, reconciling, before, schema = ARGV[6], ARGV[7], ARGV[8], ARGV[9], ARGV[10]
 local META, TEAMS, TOKENS, CHANGES = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 
 local ok, meta = ours(owner, epoch, expected, through)
-if not ok then
+if not ok or (reconciling ~= '' and meta.reconciling ~= before) then
   return { 'fenced', '', 0 }
 end
 if meta.checkpoint ~= expected then
@@ -60,7 +60,7 @@ local function read(key, list)
 end
 
 -- What differs? Equal records are the rule for updates of columns that are not served.
-local payload = cmsgpack.unpack(ARGV[10])
+local payload = cmsgpack.unpack(ARGV[11])
 local teams, take, give = payload[1], payload[2], payload[3]
 local ids = {}
 for i = 1, #teams do
@@ -70,35 +70,44 @@ local listed = {}
 if #ids > 0 then
   listed = read(TEAMS, ids)
 end
-local changed, record = {}, 10
+local changed, record, staged = {}, 11, 4 + #teams
 for i = 1, #teams do
   local key, team = KEYS[4 + i], teams[i]
-  local mode, removes, names = team[2], team[4], team[5]
-  local ok, stored = pcall(read, key, names)
-  if not ok then
-    return check(key, 'hash') or redis.error_reply('ERR reading ' .. key)
-  end
-  if stored[1] ~= listed[i] and reason == '' then
-    reason = 'team ' .. ids[i] .. ': its key and the list of versions differ'
-  end
-  local gone, sets, n = {}, {}, 0
-  for j = 2, 1 + removes do
-    if stored[j] then
-      gone[#gone + 1] = names[j]
+  local mode = team[2]
+  if mode == 'staged' then
+    staged = staged + 1
+    if redis.call('HLEN', KEYS[staged]) ~= team[4] then
+      return { 'fenced', '', 0 } -- Redis has lost what it has confirmed, or a part of it: who knows what else
     end
-  end
-  for j = 2 + removes, #names do
-    record = record + 1
-    local value = ARGV[record]
-    if stored[j] ~= value then
-      sets[n + 1], sets[n + 2] = names[j], value
-      n = n + 2
+    changed[#changed + 1] = { key = key, from = KEYS[staged], id = ids[i], removes = {}, sets = {}, version = team[3] }
+  else
+    local removes, names = team[4], team[5]
+    local ok, stored = pcall(read, key, names)
+    if not ok then
+      return check(key, 'hash') or redis.error_reply('ERR reading ' .. key)
     end
-  end
-  if mode ~= '' or n > 0 or #gone > 0 then
-    changed[#changed + 1] = {
-      key = key, id = ids[i], gone = mode == 'gone', removes = gone, sets = sets, version = team[3] ~= '' and team[3] or version,
-    }
+    if stored[1] ~= listed[i] and reason == '' then
+      reason = 'team ' .. ids[i] .. ': its key and the list of versions differ'
+    end
+    local gone, sets, n = {}, {}, 0
+    for j = 2, 1 + removes do
+      if stored[j] then
+        gone[#gone + 1] = names[j]
+      end
+    end
+    for j = 2 + removes, #names do
+      record = record + 1
+      local value = ARGV[record]
+      if stored[j] ~= value then
+        sets[n + 1], sets[n + 2] = names[j], value
+        n = n + 2
+      end
+    end
+    if mode ~= '' or n > 0 or #gone > 0 then
+      changed[#changed + 1] = {
+        key = key, id = ids[i], gone = mode == 'gone', removes = gone, sets = sets, version = team[3] ~= '' and team[3] or version,
+      }
+    end
   end
 end
 
@@ -111,7 +120,10 @@ for i = 1, #changed do
     redis.call('DEL', key)
   end
   each('HDEL', key, change.removes)
-  if #sets > 0 then
+  if change.from then
+    redis.call('RENAME', change.from, key)
+    redis.call('PERSIST', key)
+  elseif #sets > 0 then
     sets[#sets + 1] = '@v'
     sets[#sets + 1] = change.version
     each('HSET', key, sets)
@@ -153,7 +165,7 @@ end
 if seq ~= meta.seq then
   redis.call('HSET', META, 'seq', digits(seq))
 end
-if reconciling ~= '' and #changed + #take + #give > 0 then
+if reconciling ~= '' then
   redis.call('HSET', META, 'reconciling', reconciling)
   redis.call('HSETNX', META, 'schema', schema)
 end

@@ -1,7 +1,7 @@
 -- Ends an exact reconcile: the cache is complete as of the new checkpoint. KEYS: meta, changes. ARGV: owner, epoch, the checkpoint last written, the new
--- checkpoint, version, mark, then fields and values of meta. Returns {'finished' | 'fenced'}.
+-- checkpoint, version, mark, name of the last step, then fields and values of meta. Returns {'finished' | 'fenced'}.
 local ok, meta = ours(ARGV[1], ARGV[2], ARGV[3], ARGV[4])
-if not ok then
+if not ok or meta.reconciling ~= ARGV[7] then
   return { 'fenced' }
 end
 local is = redis.call('TYPE', KEYS[2]).ok
@@ -14,7 +14,7 @@ if last > tonumber(ARGV[2]) or (last == tonumber(ARGV[2]) and last_seq > meta.se
 end
 local seq = digits(meta.seq + 1)
 redis.call('XADD', KEYS[2], 'MAXLEN', '~', 100000, ARGV[2] .. '-' .. seq, 'mark', ARGV[6], 'version', ARGV[5])
-for i = 7, #ARGV, 2 do
+for i = 8, #ARGV, 2 do
   redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1])
 end
 redis.call('HDEL', KEYS[1], 'reconcile', 'reconciling')

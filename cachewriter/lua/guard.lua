@@ -3,8 +3,8 @@
 -- ours reads meta and reports whether this process still leads: owner and epoch are its own, and the checkpoint is the one it wrote last, or the one
 -- of a write whose reply it has not seen. Nothing may be written otherwise: someone else leads, or Redis was emptied, restored or replaced.
 local function ours(owner, epoch, expected, unseen)
-  local m = redis.call('HMGET', KEYS[1], 'owner', 'epoch', 'checkpoint', 'seq', 'reconcile')
-  local meta = { checkpoint = m[3] or '', seq = tonumber(m[4] or '0'), reconcile = m[5] or '' }
+  local m = redis.call('HMGET', KEYS[1], 'owner', 'epoch', 'checkpoint', 'seq', 'reconcile', 'reconciling')
+  local meta = { checkpoint = m[3] or '', seq = tonumber(m[4] or '0'), reconcile = m[5] or '', reconciling = m[6] or '' }
   local ok = m[1] == owner and m[2] == epoch and (meta.checkpoint == expected or meta.checkpoint == unseen)
   return ok, meta
 end
