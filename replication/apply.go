@@ -59,8 +59,8 @@ func (l *leader) batch() change.Batch {
 			continue
 		}
 		if i.tx == nil {
+			i.urgent = i.urgent || l.idle.urgent
 			l.idle = i
-			l.idle.urgent = l.idle.urgent || i.urgent
 			if len(b.Txs) > 0 && l.pending == "" {
 				b.Through = i.position
 			}
@@ -94,7 +94,7 @@ func hasReconcile(b change.Batch) bool {
 
 // moved notes that the cache has confirmed everything up to the position.
 func (l *leader) moved(position change.LSN, urgent bool) {
-	l.checkpoint, l.checkpointM = position, time.Now()
+	l.checkpoint, l.checkpointM, l.idleTried = position, time.Now(), 0 // whatever failed before has been settled
 	if l.idle.position <= position {
 		l.idle = item{}
 	}
@@ -124,7 +124,6 @@ func (l *leader) idleCheckpoint(ctx context.Context, now time.Time) error {
 		l.idleTried = position
 		return l.failed(err)
 	}
-	l.idleTried = 0
 	l.recovered()
 	l.moved(position, l.idle.urgent)
 	if pending != "" {
@@ -143,4 +142,25 @@ func (l *leader) count(b change.Batch) {
 	l.r.metrics.rows.Add(float64(rows))
 	committed := b.Txs[len(b.Txs)-1].CommitTime
 	l.r.update(func(st *Status) { st.CommitTime = committed })
+}
+
+// drain applies what was received when the connection ended, so that the cache is as new as it can be while the server is away. Somebody who took over
+// meanwhile has fenced us.
+func (l *leader) drain(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, drainWithin)
+	defer cancel()
+	for l.readable() != nil && ctx.Err() == nil && !(l.receiver.queue.empty() && len(l.hand) == 0) {
+		if err := l.apply(ctx); err != nil {
+			break
+		}
+	}
+	if l.receiver.err != nil {
+		return l.receiver.err
+	}
+	select {
+	case err := <-l.watch.failed: // the watcher hung up, and says why
+		return err
+	default:
+		return errSessionEnded
+	}
 }

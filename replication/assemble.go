@@ -9,7 +9,7 @@ import (
 	"github.com/everflag/everflag/internal/change"
 )
 
-// item is one entry of the queue between the receiver and the applier: a transaction, or a position up to which nothing else was committed.
+// item is one entry of the queue between the receiver and the leader: a transaction, or a position up to which nothing else was committed.
 type item struct {
 	tx       *change.Tx
 	layouts  []*layout // definitions that the stream announced within tx, in order
@@ -47,6 +47,14 @@ func newAssembler(schema string, maxTx int) *assembler {
 // inTransaction reports whether a Begin has been read without its Commit.
 func (a *assembler) inTransaction() bool { return a.tx != nil }
 
+// oversized returns the transaction under way if it is too large to be kept.
+func (a *assembler) oversized() *change.Tx {
+	if a.tx == nil || a.tx.Bytes <= a.maxTx {
+		return nil
+	}
+	return a.tx
+}
+
 // handle reads one pgoutput message. ok is true if it ended a transaction, which done then is.
 func (a *assembler) handle(payload []byte) (done item, ok bool, err error) {
 	m := &a.message
@@ -58,7 +66,7 @@ func (a *assembler) handle(payload []byte) (done item, ok bool, err error) {
 		if a.tx != nil {
 			return done, false, fmt.Errorf("%w: Begin within transaction %d", errMalformed, a.tx.XID)
 		}
-		a.tx = &change.Tx{XID: m.xid, CommitLSN: m.commitLSN, CommitTime: m.time}
+		a.begin(m)
 		return done, false, nil
 	case kindRelation:
 		a.relation(&m.relation)
@@ -74,6 +82,16 @@ func (a *assembler) handle(payload []byte) (done item, ok bool, err error) {
 		return done, err == nil, err
 	}
 	return done, false, a.change(m, len(payload))
+}
+
+// begin starts a transaction. Most have one change, which shares its allocation.
+func (a *assembler) begin(m *message) {
+	one := new(struct {
+		tx    change.Tx
+		first [1]change.Change
+	})
+	one.tx = change.Tx{XID: m.xid, CommitLSN: m.commitLSN, CommitTime: m.time, Changes: one.first[:0]}
+	a.tx = &one.tx
 }
 
 // relation notes the definition of a table. It holds for the messages that follow.
@@ -111,10 +129,13 @@ func (a *assembler) change(m *message, size int) error {
 	if !known {
 		return fmt.Errorf("%w: a change of relation %d, which was never described", errMalformed, m.oid)
 	}
-	if l == nil || a.tx.Reconcile != "" {
+	if l == nil {
 		return nil
 	}
 	a.tx.Bytes += size
+	if a.tx.Reconcile != "" {
+		return nil
+	}
 	if a.tx.Bytes > a.maxTx {
 		a.giveUp(fmt.Sprintf("transaction %d changes more than %d bytes", a.tx.XID, a.maxTx))
 		return nil
@@ -180,11 +201,7 @@ func (l *layout) change(m *message) (c change.Change, skip bool, reason string) 
 	}
 	c, reason = l.upsert(m.new)
 	if old, ok := l.oldKey(m); ok && old != c.Row.Key {
-		if c.Op == change.Delete {
-			c.Row.Key = old // the cache never knew the new one
-		} else {
-			c.OldKey = old
-		}
+		c.OldKey = old
 	}
 	return c, skip, reason
 }

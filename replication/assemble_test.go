@@ -73,7 +73,7 @@ func TestAssembleChanges(t *testing.T) {
 		"soft delete":             {updateMsg(0, nil, row("1", "t")), change.Delete, "1", ""},
 		"delete (F41)":            {deleteMsg("1", null, null, null, null, null), change.Delete, "1", ""},
 		"new primary key (F42)":   {updateMsg('K', []string{"1", null, null, null, null, null}, row("2", "f")), change.Upsert, "2", "1"},
-		"new key, hidden":         {updateMsg('K', []string{"1", null, null, null, null, null}, row("2", "t")), change.Delete, "1", ""},
+		"new key, hidden":         {updateMsg('K', []string{"1", null, null, null, null, null}, row("2", "t")), change.Delete, "2", "1"},
 		"full old row, same key":  {updateMsg('O', row("1", "t"), row("1", "f")), change.Upsert, "1", ""},
 		"without a team (absent)": {insertMsg("1", "a", null, "{}", null, "f"), change.Delete, "1", ""},
 	} {

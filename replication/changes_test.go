@@ -84,14 +84,17 @@ func TestWhatReconciles(t *testing.T) {
 		"publication loses table": {`ALTER PUBLICATION %s DROP TABLE posthog_cohort; INSERT INTO posthog_cohort (team_id, name) VALUES (1, 'unseen')`, "definition"},
 		"a column list appears (F47, F78)": {`ALTER PUBLICATION %[1]s DROP TABLE posthog_cohort; ALTER PUBLICATION %[1]s ADD TABLE posthog_cohort (id, team_id);
 			INSERT INTO posthog_cohort (team_id, name) VALUES (1, 'unseen')`, "definition"},
+		"a row filter appears (F47)": {`ALTER PUBLICATION %[1]s DROP TABLE posthog_cohort; ALTER PUBLICATION %[1]s ADD TABLE posthog_cohort WHERE (id > 1000);
+			INSERT INTO posthog_cohort (team_id, name) VALUES (1, 'unseen')`, "definition"},
+		"updates are no longer published (F47)": {`ALTER PUBLICATION %s SET (publish = 'insert'); UPDATE posthog_featureflag SET name = 'unseen'`, "definition"},
 		"generated columns are published (F46)": {`ALTER TABLE posthog_cohort ADD COLUMN query jsonb GENERATED ALWAYS AS ('[]'::jsonb) STORED;
 			ALTER PUBLICATION %[1]s SET (publish_generated_columns = stored); INSERT INTO posthog_cohort (team_id, name) VALUES (1, 'seen')`, "definition"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			b := small(t)
-			if strings.HasPrefix(name, "a column list") && b.version() < 150000 {
-				t.Skip("column lists came with 15")
+			if (strings.HasPrefix(name, "a column list") || strings.HasPrefix(name, "a row filter")) && b.version() < 150000 {
+				t.Skip("column lists and row filters came with 15")
 			}
 			if strings.HasPrefix(name, "generated columns") && b.version() < 180000 {
 				t.Skip("the option came with 18")
@@ -190,5 +193,27 @@ func TestCopyAndStreamAgree(t *testing.T) {
 				t.Error("a generated column is served")
 			}
 		})
+	}
+}
+
+// F62: a transaction that is prepared is not there before it is committed, wherever the stream is by then, and never if it is rolled back.
+func TestTwoPhaseCommit(t *testing.T) {
+	t.Parallel()
+	b, _ := own(t, map[string]string{"max_prepared_transactions": "5"})
+	r := b.start()
+	b.equal()
+	copies := b.sink.count("exact")
+	for _, end := range []string{"COMMIT", "ROLLBACK"} {
+		b.exec("BEGIN; INSERT INTO posthog_cohort (team_id, name) VALUES (1, 'prepared'); PREPARE TRANSACTION 'first'")
+		b.exec("UPDATE posthog_featureflag SET name = $1", "while it is prepared, before "+end)
+		b.equal() // with what plain queries return
+		r.stop()  // the stream begins behind it
+		r = b.start()
+		b.exec(end + " PREPARED 'first'")
+		b.exec("UPDATE posthog_featureflag SET name = $1", "after "+end)
+		b.equal()
+	}
+	if again := b.sink.count("exact"); again != copies {
+		t.Errorf("something reconciled: %s", strings.Join(b.sink.history(), "; "))
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/jackc/pgx/v5"
+	"go.uber.org/zap"
 
 	"github.com/everflag/everflag/internal/change"
 )
@@ -41,11 +42,8 @@ func (k *checker) add(fatal bool, object, problem, remedy string) {
 
 // Identify says which source a cache would mirror: what a look at the cache needs to tell it from another.
 func Identify(ctx context.Context, cfg Config) (change.Source, error) {
-	if err := cfg.Validate(); err != nil {
-		return change.Source{}, err
-	}
-	s := &session{cfg: &cfg}
-	if err := s.prepare(ctx); err != nil {
+	s, err := openSession(ctx, &cfg, zap.NewNop())
+	if err != nil {
 		return change.Source{}, err
 	}
 	closeConn(s.query)

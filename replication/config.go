@@ -15,6 +15,8 @@ type Config struct {
 	Publication     string // Defaults to "everflag"
 	ApplicationName string // by which a standby recognizes the leader's connection. Defaults to "everflag"
 
+	ReadURL func() (string, error) // PostgresURL as it is now, asked for every connection. Defaults to none: it does not change
+
 	NoSetup           bool // the publication is somebody else's to create and alter. Defaults to false
 	AllowSourceChange bool // fill a cache that mirrors another Postgres cluster. Defaults to false
 	CacheSchema       int  // schema version of the cache that the sink writes; 0 = not compared. Defaults to 0
@@ -59,7 +61,7 @@ func Defaults() Config {
 func (c *Config) Validate() error {
 	switch {
 	case c.PostgresURL == "":
-		return errors.New("--postgres-url is not set")
+		return errors.New("--postgres-url: is not set; it is like postgres://everflag:password@localhost:5432/posthog")
 	case c.Schema == "":
 		return errors.New("--schema is empty")
 	case c.Publication == "":

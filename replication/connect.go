@@ -34,6 +34,7 @@ var sessionSettings = map[string]string{
 	"statement_timeout":                   "0",
 	"lock_timeout":                        "0",
 	"idle_in_transaction_session_timeout": "0",
+	"idle_session_timeout":                "0",
 	"default_transaction_read_only":       "off",
 }
 
@@ -42,14 +43,25 @@ var errInRecovery = errors.New("the server is a standby: replication starts at t
 
 // parseURL reads the address anew for every attempt, so that names are resolved and files with passwords and certificates are read again (F24, F27).
 func (c *Config) parseURL() (*pgx.ConnConfig, error) {
-	parsed, err := pgx.ParseConfig(c.PostgresURL)
+	address := c.PostgresURL
+	if c.ReadURL != nil {
+		var err error
+		if address, err = c.ReadURL(); err != nil { // it may be written at this moment
+			return nil, fmt.Errorf("reading --postgres-url: %w", err)
+		}
+	}
+	parsed, err := pgx.ParseConfig(address)
+	if err != nil && c.ReadURL != nil {
+		return nil, fmt.Errorf("reading --postgres-url: %w", err)
+	}
 	if err != nil {
-		return nil, permanentError{fmt.Errorf("reading --postgres-url: %w", err)}
+		return nil, refuse("reading --postgres-url: %w", err)
 	}
 	for name, value := range sessionSettings {
 		parsed.RuntimeParams[name] = value
 	}
 	parsed.RuntimeParams["application_name"] = c.ApplicationName
+	parsed.AfterConnect = noTransactionTimeout
 	parsed.ConnectTimeout = connectTimeout
 	dialer := &net.Dialer{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 5 * time.Second, Count: 3}}
 	parsed.DialFunc = dialer.DialContext
@@ -68,6 +80,12 @@ func refuseStandby(ctx context.Context, conn *pgconn.PgConn) error {
 		return errInRecovery
 	}
 	return nil
+}
+
+// noTransactionTimeout switches off what would end a copy (F68) and came with 17: older servers refuse a connection that names it.
+func noTransactionTimeout(ctx context.Context, conn *pgconn.PgConn) error {
+	_, err := conn.Exec(ctx, "SELECT set_config(name, '0', false) FROM pg_settings WHERE name = 'transaction_timeout'").ReadAll()
+	return err
 }
 
 // connect opens an ordinary connection.
@@ -213,10 +231,15 @@ func (s *server) usable(applicationName string) error {
 	case s.walLevel != "logical":
 		return refuse("wal_level is %q: set wal_level = logical in postgresql.conf and restart Postgres", s.walLevel)
 	case namesStandby(s.syncNames, applicationName):
-		return refuse("synchronous_standby_names is %q, which makes commits wait for this program as for a standby: name the real standbys there, "+
-			"without * and without %q", s.syncNames, applicationName)
+		return refuseSynchronous(s.syncNames, applicationName)
 	}
 	return nil
+}
+
+// refuseSynchronous refuses to be a synchronous standby: the user's commits would wait for the cache, and count as replicated (F79).
+func refuseSynchronous(setting, applicationName string) error {
+	return refuse("synchronous_standby_names is %q, which makes commits wait for this program as for a standby: name the real standbys there, "+
+		"without * and without %q", setting, applicationName)
 }
 
 // namesStandby reports whether synchronous_standby_names covers the application name (F79).

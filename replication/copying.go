@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -34,6 +35,9 @@ type prepared struct {
 }
 
 func (c *copying) holds() bool { return c != nil && c.held }
+
+// readable reports whether the tables can be read by now.
+func (c *copying) readable() bool { return c != nil && c.snapshot != nil }
 
 func (c *copying) consistentAt() change.LSN {
 	if c == nil {
@@ -99,8 +103,8 @@ func (l *leader) copyStart(ctx context.Context) {
 func (l *leader) copyConsistent(at change.LSN) {
 	c := l.copying
 	c.at, c.held = at, true
-	if lost, discarding := l.receiver.queue.lost(); discarding {
-		l.floor = max(l.floor, lost, l.receiver.queue.keep())
+	if _, discarding := l.receiver.queue.lost(); discarding {
+		l.floor, l.gone = max(l.floor, l.receiver.queue.keep()), false
 	}
 	l.r.updateReconcile(func(st *ReconcileStatus) { st.Stage, st.Waiting = stageSnapshot, "" })
 	if l.shown() > at {
@@ -123,13 +127,13 @@ func (l *leader) copyReady(p prepared) error {
 }
 
 // copyDue reports whether the copy's turn has come: for a trusted cache when the stream has passed its point, so that whatever the copy still changes is
-// drift.
+// drift, or cannot pass it but by a transaction that the copy is for.
 func (l *leader) copyDue() bool {
 	c := l.copying
 	if c == nil || c.snapshot == nil || len(l.hand) > 0 {
 		return false
 	}
-	return !l.trusted || c.overdue || l.receiver.queue.beyond(c.at) || change.LSN(l.reached.Load()) >= c.at
+	return !l.trusted || c.overdue || l.receiver.queue.beyond(c.at) || l.receiver.passing(c.at) || change.LSN(l.reached.Load()) >= c.at
 }
 
 // shown is the position before which no copy may lie: the cache would go backwards, or miss what was dropped.
@@ -210,7 +214,9 @@ func (l *leader) reconcile(ctx context.Context) error {
 	}
 	reason, began := l.pending, time.Now()
 	l.r.updateReconcile(func(st *ReconcileStatus) { st.Stage, st.Waiting = stageCopying, "" })
+	l.receiver.rest(snap.at)
 	result, err := l.replace(ctx, snap, reason)
+	l.receiver.rest(0)
 	if err != nil {
 		// Some teams may be as of the copy by now and others not. No row may be applied to them, nor an older copy.
 		l.distrust()
@@ -220,7 +226,7 @@ func (l *leader) reconcile(ctx context.Context) error {
 	// The cache is exact as of the copy. A crash here leaves the slot behind the checkpoint, as after any batch.
 	l.copyAbort(0)
 	l.copyTry, l.floor, l.fill, l.pending, l.r.renewed = 0, 0, nil, "", ""
-	l.trusted, l.established = true, true
+	l.trusted, l.established, l.unproven = true, true, false
 	l.define(snap.catalog, began)
 	l.s.catalog = snap.catalog
 	l.receiver.queue.dropThrough(snap.at)
@@ -236,33 +242,25 @@ func (l *leader) reconcile(ctx context.Context) error {
 // errCopy marks errors on the source's side of a reconcile.
 var errCopy = errors.New("reading the copy")
 
-// replace hands the copy to the sink, and gives way to migrations meanwhile.
-func (l *leader) replace(ctx context.Context, snap *snapshot, reason string) (change.ReconcileResult, error) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	var yielding sync.WaitGroup
-	defer yielding.Wait()
-	defer cancel(nil)
-	yielding.Go(func() {
-		if err := snap.yieldTo(ctx, l.cfg, cancel); err != nil && ctx.Err() == nil {
-			cancel(fmt.Errorf("watching for statements that wait: %w", err))
-		}
-	})
-	teams := snap.teams(ctx, l.r.copied)
-	marked := func(yield func(change.TeamRows, error) bool) {
-		for rows, err := range teams {
-			if err != nil {
-				err = fmt.Errorf("%w: %w", errCopy, err)
-			}
-			if !yield(rows, err) || err != nil {
-				return
-			}
-		}
-	}
+// replace hands the copy to the sink.
+func (l *leader) replace(ctx context.Context, snap *snapshot, reason string) (result change.ReconcileResult, err error) {
 	killpoint.Hit(killpoint.Reconcile)
-	result, err := l.sink.Reconcile(ctx, change.Copy{Source: snap.source, At: snap.at, Exact: true, Reason: reason, Teams: marked})
-	if err != nil && ctx.Err() != nil && !errors.Is(err, change.ErrFenced) {
-		err = fmt.Errorf("%w: %w", errCopy, context.Cause(ctx))
-	}
+	err = snap.giveWay(ctx, l.cfg, func(ctx context.Context) error {
+		teams := snap.teams(ctx, l.r.copied)
+		marked := func(yield func(change.TeamRows, error) bool) {
+			for rows, err := range teams {
+				if err != nil {
+					err = fmt.Errorf("%w: %w", errCopy, err)
+				}
+				if !yield(rows, err) || err != nil {
+					return
+				}
+			}
+		}
+		var err error
+		result, err = l.sink.Reconcile(ctx, change.Copy{Source: snap.source, At: snap.at, Exact: true, Reason: reason, Teams: marked})
+		return err
+	})
 	killpoint.Hit(killpoint.Reconcile)
 	return result, err
 }
@@ -271,11 +269,11 @@ func (l *leader) replace(ctx context.Context, snap *snapshot, reason string) (ch
 func (l *leader) copyFailed(err error) error {
 	pause := min(sinkRetryMin<<min(l.copyTry, 10), sessionRetryMax)
 	l.copyAbort(pause)
-	l.r.metrics.reconciles.WithLabelValues("failed").Inc()
-	fromSource := errors.Is(err, errCopy) || errors.Is(err, errMoved)
-	if pgErr := Permanent(err) && !l.r.established && !l.established; pgErr || lasting(err) {
+	l.r.metrics.reconciles.WithLabelValues(resultFailed).Inc()
+	if lasting(err) || Permanent(err) && !l.r.established && !l.established {
 		return err
 	}
+	fromSource := errors.Is(err, errCopy) || errors.Is(err, errMoved)
 	if !fromSource && errors.Is(err, change.ErrFenced) {
 		return err
 	}
@@ -289,7 +287,7 @@ func (l *leader) reconciled(report ReconcileReport) {
 		zap.Int("teams_written", report.TeamsWritten), zap.Int("teams_gone", report.TeamsGone), zap.Duration("took", report.Took))
 	m := l.r.metrics
 	m.pending.Set(0)
-	m.reconciles.WithLabelValues("complete").Inc()
+	m.reconciles.WithLabelValues(resultComplete).Inc()
 	m.reconcileSeconds.Set(report.Took.Seconds())
 	m.reconcileTeams.Set(float64(report.TeamsWritten + report.TeamsGone))
 	l.r.update(func(st *Status) {
@@ -301,4 +299,5 @@ func (l *leader) reconciled(report ReconcileReport) {
 	}
 	l.rebuilds = nil
 	l.verifyAgain(report)
+	debug.FreeOSMemory() // a copy takes more than the stream, which would go on with all of it
 }

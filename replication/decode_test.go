@@ -50,7 +50,7 @@ func TestDecodeRefusesTruncatedAndPadded(t *testing.T) {
 	}
 }
 
-func FuzzDecode(f *testing.F) {
+func FuzzDecode(f *testing.F) { // F76
 	for _, sample := range samples {
 		f.Add([]byte(sample))
 	}
@@ -153,6 +153,32 @@ func TestDecodeRowsWithoutAllocations(t *testing.T) {
 	}
 	if n := testing.AllocsPerRun(100, func() { _ = m.decode(row) }); n > 0 {
 		t.Errorf("%v allocations per row", n)
+	}
+}
+
+// A streamed row costs its key and shares of larger pieces; a transaction of one row a little more. cachewriter's TestPlanAllocations has the rest of the way.
+func TestAssembleAllocations(t *testing.T) {
+	a := newAssembler("public", 1<<30)
+	handle := func(m wire) {
+		if _, _, err := a.handle(m); err != nil {
+			t.Fatal(err)
+		}
+	}
+	begin, end := beginMsg(1, 100), commitMsg(100, 140)
+	row := insertMsg("123456", "a-flag", null, `{"groups": []}`, "42", "f")
+	handle(begin)
+	handle(flagRelation())
+	if n := testing.AllocsPerRun(1000, func() { handle(row) }); n > 1 {
+		t.Errorf("%v allocations per row of a large transaction", n)
+	}
+	handle(end)
+	n := testing.AllocsPerRun(1000, func() {
+		handle(begin)
+		handle(row)
+		handle(end)
+	})
+	if n > 2 {
+		t.Errorf("%v allocations per transaction of one row", n)
 	}
 }
 

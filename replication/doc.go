@@ -33,6 +33,10 @@
 // broke off half-way and after log was given back. A marker that somebody sets from outside (rebuild, drift, a table redefined without a trace in the
 // stream) leaves the cache trusted: rows go on being applied until the copy's point is known.
 //
+// A large transaction is told of while it is still being received (oversized.go). It is committed by then, so that its reconcile begins at once, as one that
+// somebody asks for: the marker is set, the checkpoint stays, and a copy whose point lies behind the commit holds it. While that copy is read, the rest of the
+// transaction is left unread. If there is no such copy when the transaction ends, it is treated like any other that cannot be applied.
+//
 // # What a failure does
 //
 //   - Postgres does not answer, restarts or fails over: what was received is still applied, then the session is tried again for ever, quietly.
@@ -41,6 +45,7 @@
 //   - The cache says ErrFenced: somebody else leads or the cache is another one. The session ends, and the next one looks at everything anew.
 //   - This process dies: at any point the slot is behind the checkpoint or equal to it, or the marker is set.
 //   - This process freezes: a standby ends its walsender; when it wakes up, the cache turns its writes away.
+//   - This process alone does not reach the cache: a standby that does ends its walsender, too, only later.
 //   - Something that waiting cannot mend: Run returns an error that satisfies Permanent and names the remedy.
 //
 // A copy takes its position from a temporary slot, because nothing else names a position and a snapshot that belong together (F1), and reads no table until

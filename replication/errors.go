@@ -75,6 +75,9 @@ func lasting(err error) bool {
 	return refused
 }
 
+// deniesLogin reports whether the server does not let us in, which a rotated password is enough for.
+func deniesLogin(err error) bool { return hasState(err, "28000") || hasState(err, "28P01") }
+
 // explained adds the remedy to the error, if its SQLSTATE has one.
 func explained(err error) error {
 	if err == nil {

@@ -117,6 +117,24 @@ func (s *snapshot) lock(ctx context.Context) error {
 	return nil
 }
 
+// giveWay reads the tables by use, and breaks off when a statement of somebody else waits for one of them.
+func (s *snapshot) giveWay(ctx context.Context, cfg *Config, use func(context.Context) error) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	var yielding sync.WaitGroup
+	defer yielding.Wait()
+	defer cancel(nil)
+	yielding.Go(func() {
+		if err := s.yieldTo(ctx, cfg, cancel); err != nil && ctx.Err() == nil {
+			cancel(fmt.Errorf("watching for statements that wait: %w", err))
+		}
+	})
+	err := use(ctx)
+	if err != nil && ctx.Err() != nil && !errors.Is(err, change.ErrFenced) {
+		err = fmt.Errorf("%w: %w", errCopy, context.Cause(ctx))
+	}
+	return err
+}
+
 // yieldTo cancels the copy when a statement of somebody else waits for it: a migration must not run into its lock_timeout because of us.
 func (s *snapshot) yieldTo(ctx context.Context, cfg *Config, cancel context.CancelCauseFunc) error {
 	conn, err := cfg.connect(ctx)

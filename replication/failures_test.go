@@ -3,26 +3,70 @@ package replication
 import (
 	"errors"
 	"fmt"
+	"net"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
-
-	"github.com/jackc/pgx/v5"
 
 	"github.com/everflag/everflag/internal/change"
 	"github.com/everflag/everflag/internal/testenv"
 )
 
-// confirmed is the position of the slot.
-func (b *bench) confirmed() change.LSN {
+// lsn is what the query returns.
+func (b *bench) lsn(sql string, args ...any) change.LSN {
 	b.t.Helper()
-	lsn, err := change.ParseLSN(testenv.Value[string](b.t, b.db, "SELECT confirmed_flush_lsn::text FROM pg_replication_slots WHERE slot_name = $1", b.cfg.Slot))
+	lsn, err := change.ParseLSN(testenv.Value[string](b.t, b.db, sql, args...))
 	if err != nil {
 		b.t.Fatal(err)
 	}
 	return lsn
+}
+
+// walEnd is the end of the server's log.
+func (b *bench) walEnd() change.LSN {
+	b.t.Helper()
+	return b.lsn("SELECT pg_current_wal_lsn()::text")
+}
+
+// confirmed is the position of the slot.
+func (b *bench) confirmed() change.LSN {
+	b.t.Helper()
+	return b.lsn("SELECT confirmed_flush_lsn::text FROM pg_replication_slots WHERE slot_name = $1", b.cfg.Slot)
+}
+
+// confirms waits until the slot has confirmed the position.
+func (b *bench) confirms(lsn change.LSN) {
+	b.t.Helper()
+	b.eventually(func() error {
+		if at := b.confirmed(); at < lsn {
+			return fmt.Errorf("the slot has confirmed %s, want %s", at, lsn)
+		}
+		return nil
+	})
+}
+
+// logged waits for a line of the log.
+func (b *bench) logged(message string) {
+	b.t.Helper()
+	b.eventually(func() error {
+		if b.logs.FilterMessage(message).Len() == 0 {
+			return fmt.Errorf("the log does not say %q", message)
+		}
+		return nil
+	})
+}
+
+// proxy puts a proxy between the replicators to come and the server.
+func (b *bench) proxy() *testenv.Flaky {
+	b.t.Helper()
+	address := net.JoinHostPort(b.conn.Config().Host, strconv.Itoa(int(b.conn.Config().Port)))
+	proxy := testenv.Proxy(b.t, address)
+	b.cfg.PostgresURL = proxy.URL(b.db.URL)
+	return proxy
 }
 
 // historyHas waits until a mark or a reconcile names the reason.
@@ -74,7 +118,7 @@ func TestStopConfirmsWhatIsApplied(t *testing.T) {
 	}
 }
 
-// F6, F37: whatever fails, whether it took effect or not, comes again in order, and nothing is acknowledged before.
+// F6, F37, F4, F29: whatever fails, whether it took effect or not, comes again in order, and nothing is acknowledged before.
 func TestSinkFailures(t *testing.T) {
 	t.Parallel()
 	b := small(t)
@@ -115,12 +159,7 @@ func TestPermanentSinkError(t *testing.T) {
 	b.equal()
 	b.sink.hook(func(string) (bool, error) { return false, refused })
 	b.exec("DELETE FROM posthog_experiment")
-	b.eventually(func() error {
-		if b.logs.FilterMessage("the cache does not answer, trying again").Len() == 0 {
-			return errors.New("nothing is said of it")
-		}
-		return nil
-	})
+	b.logged("the cache does not answer, trying again")
 	b.sink.hook(nil)
 	b.equal()
 }
@@ -134,16 +173,7 @@ func TestIdleSlotAdvances(t *testing.T) {
 	b.settled()
 	b.exec("CREATE TABLE noise (x text)")
 	b.exec("INSERT INTO noise SELECT repeat('x', 100) FROM generate_series(1, 10000)")
-	end, err := change.ParseLSN(testenv.Value[string](t, b.db, "SELECT pg_current_wal_lsn()::text"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	b.eventually(func() error {
-		if at := b.confirmed(); at < end {
-			return fmt.Errorf("the slot has confirmed %s of %s", at, end)
-		}
-		return nil
-	})
+	b.confirms(b.walEnd())
 }
 
 // F8, F9, F32, F64, F66, G6: whatever is lost or replaced while the replicator is away ends in a reconcile.
@@ -224,7 +254,7 @@ func TestLostWhileAway(t *testing.T) {
 	}
 }
 
-// F10: a cache that mirrors another cluster is not overwritten by mistake.
+// F10, F66: a cache that mirrors another cluster is not overwritten by mistake.
 func TestOtherSourceIsRefused(t *testing.T) {
 	t.Parallel()
 	b := small(t)
@@ -276,22 +306,12 @@ func TestStreamEnds(t *testing.T) {
 func TestSilentServer(t *testing.T) {
 	t.Parallel()
 	b := small(t)
-	config, err := pgx.ParseConfig(b.db.URL)
-	if err != nil {
-		t.Fatal(err)
-	}
-	proxy := testenv.Proxy(t, fmt.Sprintf("%s:%d", config.Host, config.Port))
-	b.cfg.PostgresURL = proxy.URL(b.db.URL)
+	proxy := b.proxy()
 	b.cfg.PeerTimeout = 1500 * time.Millisecond
 	b.start()
 	b.equal()
 	proxy.HalfClose()
-	b.eventually(func() error {
-		if b.logs.FilterMessage("no session with Postgres, trying again").Len() == 0 {
-			return errors.New("nothing is said of it")
-		}
-		return nil
-	})
+	b.logged("no session, trying again")
 	b.exec("UPDATE posthog_featureflag SET name = 'unheard'")
 	proxy.Restore()
 	b.equal()
@@ -301,7 +321,7 @@ func TestSilentServer(t *testing.T) {
 	b.equal()
 }
 
-// G5: log is given back while the cache is away, also if it was away from the start, and a reconcile follows.
+// G5, F67: log is given back while the cache is away, also if it was away from the start, and a reconcile follows.
 func TestRetainedLogIsBounded(t *testing.T) {
 	t.Parallel()
 	for _, fromStart := range []bool{false, true} {
@@ -322,16 +342,8 @@ func TestRetainedLogIsBounded(t *testing.T) {
 			for range 20 {
 				b.exec("INSERT INTO posthog_cohort (team_id, filters) SELECT 1, to_jsonb(repeat(md5(i::text), 20)) FROM generate_series(1, 200) i")
 			}
-			end, err := change.ParseLSN(testenv.Value[string](t, b.db, "SELECT pg_current_wal_lsn()::text"))
-			if err != nil {
-				t.Fatal(err)
-			}
-			b.eventually(func() error {
-				if at := b.confirmed(); at+1<<20 < end {
-					return fmt.Errorf("the slot has confirmed %s of %s", at, end)
-				}
-				return nil
-			})
+			end := b.walEnd()
+			b.confirms(end - 1<<20)
 			if at := b.sink.position().Checkpoint; at >= end {
 				t.Errorf("the checkpoint moved to %s", at)
 			}
@@ -343,37 +355,38 @@ func TestRetainedLogIsBounded(t *testing.T) {
 	}
 }
 
-// A migration that waits for a table that is being copied comes first (G5).
-func TestCopyYieldsToMigrations(t *testing.T) {
+// F17, F75: the walsender stands still, and with it the slot: it cannot be ended. The stream goes on once it has come free, and the log is short until then.
+func TestFrozenWalsender(t *testing.T) {
 	t.Parallel()
-	b := small(t)
-	b.exec("INSERT INTO posthog_cohort (team_id, filters) SELECT i, to_jsonb(repeat(md5(i::text), 100)) FROM generate_series(1, 20000) i")
-	cfg := b.cfg
-	slow := newFakeSink(t, b.sink.cache).sharing(b.sink)
-	copying, slowly := make(chan struct{}), make(chan struct{})
-	goOn := sync.OnceFunc(func() { close(slowly) })
-	slow.onTeam = func(team int64) {
-		if team == 1000 {
-			select {
-			case copying <- struct{}{}:
-				<-slowly
-			default:
-			}
-		}
+	server := testenv.PostgresServer(t, testenv.PGOptions{Process: true}) // a container has process ids of its own
+	b := newBench(t, server.Database(t), smallSchema)
+	b.cfg.PeerTimeout, b.cfg.TakeoverAfter = time.Second, time.Second
+	r := b.start()
+	b.equal()
+	sender := testenv.Value[int](t, b.db, "SELECT active_pid FROM pg_replication_slots WHERE slot_name = $1", b.cfg.Slot)
+	if err := syscall.Kill(sender, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
 	}
-	b.startWith(cfg, slow)
+	goOn := sync.OnceFunc(func() { _ = syscall.Kill(sender, syscall.SIGCONT) }) // it may have ended
 	t.Cleanup(goOn)
-	select {
-	case <-copying:
-	case <-time.After(patience):
-		t.Fatal("no copy began")
-	}
-	began := time.Now()
-	b.exec("SET lock_timeout = '5s'")
-	b.exec("ALTER TABLE posthog_cohort ADD COLUMN query jsonb")
-	if took := time.Since(began); took > 4*time.Second {
-		t.Errorf("the migration took %s", took)
+	b.exec("UPDATE posthog_featureflag SET name = 'meanwhile'")
+	b.role(r, RoleStandby)
+	lines := b.logs.Len()
+	frozen := time.Now()
+	b.eventually(func() error {
+		if time.Since(frozen) < 8*time.Second {
+			return errors.New("too early to tell")
+		}
+		return nil
+	})
+	if said := b.logs.Len() - lines; said > 2 {
+		t.Errorf("%d lines are logged meanwhile", said)
+		b.dumpLogs()
 	}
 	goOn()
+	b.role(r, RoleLeader)
 	b.equal()
+	if n := len(b.sink.history()); n > 3 {
+		t.Errorf("it was reconciled: %s", strings.Join(b.sink.history(), "; "))
+	}
 }

@@ -9,10 +9,19 @@ import (
 )
 
 func (f *fakeSink) Compare(_ context.Context, c change.Copy) ([]change.Difference, error) {
+	f.mu.Lock()
+	_, err := f.enter("compare")
+	f.mu.Unlock()
+	if err != nil {
+		return nil, err
+	}
 	copied := map[int64]map[string]fakeRecord{}
 	for team, err := range c.Teams {
 		if err != nil {
 			return nil, err
+		}
+		if f.onTeam != nil {
+			f.onTeam(team.Team)
 		}
 		copied[team.Team] = map[string]fakeRecord{}
 		for _, row := range team.Rows {
@@ -33,6 +42,13 @@ func (f *fakeSink) Compare(_ context.Context, c change.Copy) ([]change.Differenc
 		}
 	}
 	return found, nil
+}
+
+func (f *fakeSink) Try(context.Context) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	_, err := f.enter("try")
+	return err
 }
 
 func union[K comparable, V any](a, b map[K]V) map[K]bool {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -203,6 +202,7 @@ func (f *fakeSink) change(c change.Change) {
 	}
 	if c.Op == change.Delete {
 		f.remove(oldTeam, id)
+		f.moveChildren(c.Row) // it may only be hidden, and have moved
 		return
 	}
 	team := c.Row.Team
@@ -226,20 +226,28 @@ func (f *fakeSink) change(c change.Change) {
 		record.values[column.Name] = old.values[column.Name]
 	}
 	f.remove(oldTeam, id)
+	f.put(team, id, record)
+	f.moveChildren(c.Row)
+}
+
+func (f *fakeSink) put(team int64, id string, record fakeRecord) {
 	if f.cache.teams[team] == nil {
 		f.cache.teams[team] = map[string]fakeRecord{}
 	}
 	f.cache.teams[team][id] = record
-	if c.Row.Table.Entity == "flag" && found && oldTeam != team {
-		f.moveChildren(c.Row.Key, oldTeam, team)
-	}
 }
 
-func (f *fakeSink) moveChildren(flag string, from, to int64) {
-	for id, record := range f.cache.teams[from] {
-		if record.values["feature_flag_id"] == "="+flag {
-			f.remove(from, id)
-			f.cache.teams[to][id] = record
+// moveChildren moves what belongs to a flag to the team that the flag is in, or is hidden in.
+func (f *fakeSink) moveChildren(flag change.Row) {
+	if flag.Table.Entity != "flag" || flag.Team == 0 {
+		return
+	}
+	for team, records := range maps.Clone(f.cache.teams) {
+		for id, record := range maps.Clone(records) {
+			if team != flag.Team && record.values["feature_flag_id"] == "="+flag.Key {
+				f.remove(team, id)
+				f.put(flag.Team, id, record)
+			}
 		}
 	}
 }
@@ -369,28 +377,9 @@ func (f *fakeSink) hook(before func(op string) (bool, error)) {
 	f.before = before
 }
 
-// count is how often an operation was called.
-func (f *fakeSink) count(op string) int {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.calls[op]
-}
-
-// history lists marks and reconciles.
-func (f *fakeSink) history() []string {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return slices.Clone(f.cache.history)
-}
-
 // edit changes the cache behind the replicator's back.
 func (f *fakeSink) edit(change func(*fakeCache)) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	change(f.cache)
 }
-
-var (
-	_ Sink     = (*fakeSink)(nil)
-	_ Observer = (*fakeSink)(nil)
-)

@@ -2,6 +2,7 @@ package replication
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -20,6 +21,7 @@ type filler struct {
 	s     *session
 	due   time.Time
 	floor change.LSN
+	told  bool // that it has filled the cache
 }
 
 func newFiller(s *session) *filler {
@@ -39,22 +41,35 @@ func (f *filler) tick(ctx context.Context) error {
 	}
 	defer snap.close()
 	f.floor = max(f.floor, snap.at)
-	result, err := f.s.r.sink.Reconcile(ctx, change.Copy{
-		Source: f.s.source,
-		At:     snap.at,
-		Reason: "provisional, until running transactions let an exact copy through",
-		Teams:  snap.teams(ctx, f.s.r.copied),
+	var result change.ReconcileResult
+	err = snap.giveWay(ctx, f.s.cfg, func(ctx context.Context) (err error) {
+		result, err = f.s.r.sink.Reconcile(ctx, change.Copy{
+			Source: f.s.source,
+			At:     snap.at,
+			Reason: "provisional, until running transactions let an exact copy through",
+			Teams:  snap.teams(ctx, f.s.r.copied),
+		})
+		return err
 	})
+	if errors.Is(err, errInTheWay) {
+		f.due = time.Now().Add(f.s.cfg.ProvisionalAfter)
+		return nil
+	}
 	if err != nil {
 		return fmt.Errorf("filling the cache provisionally: %w", err)
 	}
-	f.s.log.Warn("cache filled provisionally, while an exact copy waits", zap.Int("teams", result.Teams), zap.Int("teams_written", result.TeamsWritten))
+	level := zap.WarnLevel
+	if f.told { // a transaction may be left open for a day
+		level = zap.DebugLevel
+	}
+	f.told = true
+	f.s.log.Log(level, "cache filled provisionally, while an exact copy waits", zap.Int("teams", result.Teams), zap.Int("teams_written", result.TeamsWritten))
 	f.s.r.updateReconcile(func(st *ReconcileStatus) {
 		if st.ProvisionalSince.IsZero() {
 			st.ProvisionalSince = since
 		}
 	})
-	f.s.r.metrics.reconciles.WithLabelValues("provisional").Inc()
+	f.s.r.metrics.reconciles.WithLabelValues(resultProvisional).Inc()
 	f.due = time.Now().Add(provisionalEvery)
 	return nil
 }

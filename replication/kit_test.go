@@ -89,22 +89,24 @@ func (b *bench) version() int {
 // running is a replicator at work.
 type running struct {
 	*Replicator
-	t      testing.TB
-	cancel context.CancelFunc
-	done   chan struct{}
-	err    error
+	t        testing.TB
+	registry *prometheus.Registry
+	cancel   context.CancelFunc
+	done     chan struct{}
+	err      error
 }
 
 func (b *bench) start() *running { return b.startWith(b.cfg, b.sink) }
 
 func (b *bench) startWith(cfg Config, sink Sink) *running {
 	b.t.Helper()
-	r, err := New(cfg, sink, b.log, prometheus.NewRegistry())
+	registry := prometheus.NewRegistry()
+	r, err := New(cfg, sink, b.log, registry)
 	if err != nil {
 		b.t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	run := &running{Replicator: r, t: b.t, cancel: cancel, done: make(chan struct{})}
+	run := &running{Replicator: r, t: b.t, registry: registry, cancel: cancel, done: make(chan struct{})}
 	go func() {
 		if run.err = r.Run(ctx); run.err != nil {
 			b.log.Error("run ended", zap.Error(run.err))

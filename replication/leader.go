@@ -38,6 +38,7 @@ type leader struct {
 	acquired    bool
 	established bool // streams, or has reconciled
 	trusted     bool
+	gone        bool // log was given back, and no copy has begun since
 	checkpoint  change.LSN
 	checkpointM time.Time  // when it was last moved
 	floor       change.LSN // an exact copy must not be of an earlier position: what came before it is gone, or shown already
@@ -57,13 +58,17 @@ type leader struct {
 
 	reached atomic.Uint64 // position that the cache has reached, for the verifier to read
 
-	copying  *copying
-	fill     *filler   // across attempts
-	copyNext time.Time // not before
-	alarm    *time.Timer
-	copyTry  int
-	rebuilds []request
-	verify   *verifying
+	copying  *copying    // the attempt at a copy that is under way; nil = none
+	copyTry  int         // attempts since the last complete one
+	copyNext time.Time   // the next attempt does not begin before
+	fill     *filler     // across attempts
+	alarm    *time.Timer // see wakeAt
+	rebuilds []request   // that wait for a reconcile
+	verify   *verifying  // nil = none
+
+	unproven    bool // the server may be another one than the cache mirrors: until a verify has ended, nobody knows
+	verifyNext  time.Time
+	verifyRetry backoff.Backoff
 }
 
 // errSessionEnded is the answer to requests that a session leaves behind.
@@ -73,9 +78,10 @@ func newLeader(s *session, w *watcher, confirmed, walEnd change.LSN) *leader {
 	l := &leader{
 		s: s, r: s.r, cfg: s.cfg, log: s.log, sink: s.r.sink, receiver: s.receiver, watch: w,
 		confirmed: confirmed, walEnd: walEnd,
-		retry:      backoff.Backoff{Min: sinkRetryMin, Max: sinkRetryMax},
-		retryTimer: time.NewTimer(0),
-		alarm:      time.NewTimer(time.Hour),
+		retry:       backoff.Backoff{Min: sinkRetryMin, Max: sinkRetryMax},
+		verifyRetry: backoff.Backoff{Min: verifyRetryMin, Max: verifyRetryMax},
+		retryTimer:  time.NewTimer(0),
+		alarm:       time.NewTimer(time.Hour), // until wakeAt says when; to plan once too often does no harm
 	}
 	l.define(s.catalog, time.Now())
 	return l
@@ -125,6 +131,8 @@ func (l *leader) run(ctx context.Context) error {
 			if l.acquired && !l.outage { // recover beats otherwise
 				err = l.beat(sinkCtx)
 			}
+		case tx := <-l.receiver.foresight.found:
+			err = l.foresee(sinkCtx, tx)
 		case report := <-l.watch.reports:
 			l.observe(report)
 		case lsn := <-l.copying.consistentC():
@@ -146,6 +154,7 @@ func (l *leader) run(ctx context.Context) error {
 
 // plan starts what is due and possible.
 func (l *leader) plan(ctx context.Context) error {
+	l.released()
 	if !l.acquired || l.outage {
 		return nil
 	}
@@ -157,7 +166,7 @@ func (l *leader) plan(ctx context.Context) error {
 	if l.pending != "" && l.mark == "" && l.copying == nil && !time.Now().Before(l.copyNext) {
 		l.copyStart(ctx)
 	}
-	if l.verify == nil && l.pending == "" && l.mark == "" && l.established && l.cfg.VerifyEvery > 0 && time.Since(l.r.lastVerify) >= l.cfg.VerifyEvery {
+	if l.verifyDue(time.Now()) {
 		l.verifyStart(ctx, true, nil)
 	}
 	return nil
@@ -235,9 +244,9 @@ func (l *leader) acquire(ctx context.Context) error {
 		log.Info("streaming")
 		l.trusted, l.established = true, true
 		l.receiver.confirm(l.checkpoint, false)
+		l.r.metrics.pending.Set(0)
 		l.r.update(func(st *Status) { st.LastError, st.ErrorSince, st.Reconcile = "", time.Time{}, nil })
-		if d.verify {
-			l.verifyStart(ctx, true, nil)
+		if l.unproven = d.verify; l.unproven {
 			return nil
 		}
 		return l.confirm(ctx)
@@ -302,7 +311,8 @@ func (l *leader) beat(ctx context.Context) error {
 		return l.failed(err)
 	}
 	l.recovered()
-	l.r.update(func(st *Status) { st.Ready, st.CacheError = fresh, "" }) // the error may be of the leadership before
+	l.r.rescues = 0
+	l.r.update(func(st *Status) { st.Ready, st.looked, st.CacheError = fresh, now, "" }) // the error may be of the leadership before
 	return l.idleCheckpoint(ctx, now)
 }
 
@@ -327,9 +337,7 @@ func (l *leader) observe(r report) {
 	l.r.update(func(st *Status) {
 		st.WALEnd, st.Checkpoint, st.Acknowledged = r.walEnd.String(), l.checkpoint.String(), acknowledged.String()
 		st.LagBytes, st.LagSeconds, st.RetainedWAL = behind, seconds, r.retained
-		_, st.Released = l.receiver.queue.lost()
 	})
-	l.bound(r.walEnd, acknowledged)
 	// A report that was on its way while a copy completed describes the time before it.
 	if r.catalog == nil || !r.at.After(l.definedAt) || !l.acquired || l.mark != "" || l.copying != nil {
 		return
@@ -340,23 +348,24 @@ func (l *leader) observe(r report) {
 	}
 }
 
-// bound gives log back while nothing can be applied, once too much is retained (G5). No checkpoint moves, so that any later start finds the checkpoint
-// before the confirmed position and reconciles.
-func (l *leader) bound(end, acknowledged change.LSN) {
-	stuck := !l.acquired || l.outage || !l.trusted && l.copying.consistentAt() == 0
+// released tells the bound of retained log whether the cache takes what is received, and takes in that log was given back (G5): what is missing then, no
+// transaction that follows brings.
+func (l *leader) released() {
+	l.watch.retention.stuck.Store(l.outage || l.acquired && !l.trusted && !l.copying.readable())
 	_, discarding := l.receiver.queue.lost()
-	if !stuck || l.cfg.MaxRetainedWAL == 0 || discarding || int64(end)-int64(acknowledged) < l.cfg.MaxRetainedWAL {
+	if l.gone || !discarding {
 		return
 	}
-	l.log.Error("giving log back unread, since the cache could not take it: a reconcile will follow",
-		zap.Int64("retained_bytes", int64(end)-int64(acknowledged)), zap.Int64("max_retained_wal", l.cfg.MaxRetainedWAL))
-	l.r.metrics.released.Inc()
+	const reason = "log was given back while the cache was away"
+	l.gone = true
 	l.distrust()
 	if l.acquired && l.pending == "" {
-		l.mark = "log was given back while the cache was away"
+		l.mark = reason
 	}
-	l.r.renewed = "log was given back while the cache was away"
-	l.receiver.release()
+	l.r.renewed = reason
+	if l.copying.consistentAt() != 0 { // too old by now
+		l.copyAbort(0)
+	}
 }
 
 // distrust holds transactions back until an exact copy has completed.
@@ -369,25 +378,4 @@ func (l *leader) distrust() {
 		l.hand = nil
 	}
 	l.idle, l.idleTried = item{}, 0
-}
-
-// drain applies what was received when the connection ended, so that the cache is as new as it can be while the server is away. Somebody who took over
-// meanwhile has fenced us.
-func (l *leader) drain(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, drainWithin)
-	defer cancel()
-	for l.readable() != nil && ctx.Err() == nil && !(l.receiver.queue.empty() && len(l.hand) == 0) {
-		if err := l.apply(ctx); err != nil {
-			break
-		}
-	}
-	if l.receiver.err != nil {
-		return l.receiver.err
-	}
-	select {
-	case err := <-l.watch.failed: // the watcher hung up, and says why
-		return err
-	default:
-		return errSessionEnded
-	}
 }

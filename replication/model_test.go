@@ -88,7 +88,7 @@ func TestModel(t *testing.T) {
 	t.Logf("seed %d", seed)
 	r := rand.New(rand.NewPCG(seed, 1))
 	b := small(t)
-	b.cfg.MaxTxBytes = 200_000
+	b.cfg.MaxTxBytes = 20_000 + r.IntN(200_000)
 	b.cfg.BatchTxs = 1 + r.IntN(20)
 	b.neverAhead()
 	run := b.start()

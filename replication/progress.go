@@ -11,6 +11,7 @@ import (
 type progress struct {
 	acknowledged change.LSN
 	delay        time.Duration
+	hurried      bool // no delay for now: too much log is retained
 
 	// applied positions that are younger than delay, oldest first.
 	waiting []appliedAt
@@ -48,7 +49,7 @@ const maxWaiting = 1024
 // acknowledge is the position for the next status.
 func (p *progress) acknowledge(now time.Time) change.LSN {
 	due := 0
-	for due < len(p.waiting) && now.Sub(p.waiting[due].at) >= p.delay {
+	for due < len(p.waiting) && (p.hurried || now.Sub(p.waiting[due].at) >= p.delay) {
 		p.acknowledged = p.waiting[due].lsn
 		due++
 	}

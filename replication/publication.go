@@ -107,6 +107,9 @@ func ensurePublication(ctx context.Context, conn *pgx.Conn, version int, cfg *Co
 		return false, err
 	}
 	if err := execAll(ctx, conn, repair); err != nil {
+		if hasState(err, stateUndefinedTable) { // it was there a moment ago
+			err = fmt.Errorf("%w: %w", errMoved, err)
+		}
 		return false, fmt.Errorf("adjusting publication %q: %w", cfg.Publication, explained(err))
 	}
 	return true, nil

@@ -37,7 +37,7 @@ func TestJudgeSlot(t *testing.T) {
 	}
 }
 
-func TestDecideStart(t *testing.T) {
+func TestDecideStart(t *testing.T) { // F33
 	t.Parallel()
 	source := change.Source{
 		SystemID: "1", Timeline: 1, DatabaseOID: 5, PostmasterStart: time.Unix(1000, 0), Slot: "s", Publication: "p", Fingerprint: "f",
@@ -99,6 +99,9 @@ func TestProgress(t *testing.T) {
 			t.Errorf("step %d: acknowledged %s, want %s", i, got, step.want)
 		}
 	}
+	if err := (&pgWAL{}).Status(0, true); !errors.Is(err, errNoPosition) { // it would have used the connection
+		t.Errorf("a status of no position: %v", err)
+	}
 }
 
 func TestProgressDelay(t *testing.T) {
@@ -113,6 +116,12 @@ func TestProgressDelay(t *testing.T) {
 	}
 	if got := p.acknowledge(start.Add(70 * time.Second)); got != 110 {
 		t.Errorf("acknowledged %s, want what is a minute old", got)
+	}
+	hurried := *p
+	hurried.waiting = append([]appliedAt(nil), p.waiting...)
+	hurried.hurried = true // too much log is retained (G5)
+	if got := hurried.acknowledge(start.Add(70 * time.Second)); got != change.LSN(100+3*maxWaiting-1) {
+		t.Errorf("acknowledged %s in a hurry", got)
 	}
 	if len(p.waiting) > maxWaiting {
 		t.Errorf("%d positions are kept", len(p.waiting))
@@ -172,7 +181,7 @@ func TestQueue(t *testing.T) {
 	}
 }
 
-func TestLag(t *testing.T) {
+func TestLag(t *testing.T) { // F74
 	t.Parallel()
 	start := time.Unix(1000, 0)
 	var l lag
@@ -235,7 +244,7 @@ func TestNamesStandby(t *testing.T) { // F79
 	}
 }
 
-func TestPublicationSQL(t *testing.T) { // F50, F54, F55, F78
+func TestPublicationSQL(t *testing.T) { // F50, F54, F55, F78, F47
 	t.Parallel()
 	c := &catalog{schema: `od"d`, tables: []tableState{
 		{binding: bindingOf("posthog_team")},

@@ -6,8 +6,8 @@ import (
 	"github.com/everflag/everflag/internal/change"
 )
 
-// queue hands items from the receiver to the applier in order. It never refuses an item: the receiver looks at full and stops reading, so that the
-// bound is exceeded by one transaction at most.
+// queue hands items from the receiver to the leader in order. It never refuses an item: the receiver looks at full and stops reading, so that the
+// limit is exceeded by one transaction at most.
 type queue struct {
 	limit int // bytes
 
@@ -28,7 +28,7 @@ func newQueue(limit int) *queue {
 // itemOverhead is what an item costs beyond its rows, about.
 const itemOverhead = 256
 
-// push appends an item. Positions in a row are one.
+// push appends an item. Of positions that follow each other only the last is kept.
 func (q *queue) push(i item) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -46,7 +46,7 @@ func (q *queue) push(i item) {
 	signal(q.readable)
 }
 
-// beyond reports whether nothing can come any more that ends at or before the position.
+// beyond reports whether the first item ends after the position: items are in order, so that nothing that ends before can follow.
 func (q *queue) beyond(lsn change.LSN) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -65,7 +65,7 @@ func (q *queue) discard() {
 	signal(q.writable)
 }
 
-// keep ends discard and returns the position that was reached with what is gone for ever; zero if nothing is.
+// keep ends discard and returns the end of what is gone for ever; zero if nothing is.
 func (q *queue) keep() change.LSN {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -131,7 +131,7 @@ func (q *queue) dropThrough(lsn change.LSN) {
 	}
 }
 
-// remove must be called with the lock held.
+// remove takes n items from the front. The caller holds the lock.
 func (q *queue) remove(n int) []item {
 	removed := q.items[:n:n]
 	for _, i := range removed {

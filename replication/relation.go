@@ -26,6 +26,10 @@ type layout struct {
 
 	// signature changes with every change of the definition that matters.
 	signature string
+
+	// Room for the columns and texts of rows, owned by whoever turns tuples into rows. See served.
+	room  []change.Column
+	texts []byte
 }
 
 // newLayout maps columns by name. The oid is part of the signature: a table that was dropped and created again holds other rows.
@@ -117,14 +121,28 @@ func (l *layout) hides(tuple []tupleColumn) bool {
 	return l.hidden >= 0 && tuple[l.hidden].kind == tupleText && string(tuple[l.hidden].text) == "t"
 }
 
-// served copies the served columns into one buffer.
+// How much room is made for the columns and texts of rows at once.
+const (
+	columnsAtOnce = 128
+	textsAtOnce   = 8 << 10
+)
+
+// served copies the served columns. Rows that follow each other share pieces of memory, for allocations are a large part of what a row costs; a piece goes
+// with the last of them.
 func (l *layout) served(tuple []tupleColumn) []change.Column {
 	size := 0
 	for _, s := range l.columns {
 		size += len(tuple[s.index].text)
 	}
-	texts := make([]byte, 0, size)
-	columns := make([]change.Column, len(l.columns))
+	if cap(l.texts)-len(l.texts) < size {
+		l.texts = make([]byte, 0, max(size, textsAtOnce))
+	}
+	first, n := len(l.room), len(l.columns)
+	if cap(l.room)-first < n {
+		l.room, first = make([]change.Column, 0, max(n, columnsAtOnce)), 0
+	}
+	l.room = l.room[:first+n]
+	columns := l.room[first : first+n : first+n]
 	for i, s := range l.columns {
 		column := change.Column{Name: s.name, Kind: s.kind}
 		switch from := tuple[s.index]; from.kind {
@@ -133,9 +151,9 @@ func (l *layout) served(tuple []tupleColumn) []change.Column {
 		case tupleUnchanged:
 			column.State = change.Unchanged
 		default:
-			start := len(texts)
-			texts = append(texts, from.text...)
-			column.Text = texts[start:len(texts):len(texts)]
+			start := len(l.texts)
+			l.texts = append(l.texts, from.text...)
+			column.Text = l.texts[start:len(l.texts):len(l.texts)]
 		}
 		columns[i] = column
 	}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -24,19 +26,23 @@ type Replicator struct {
 
 	requests chan request
 
-	// Progress of a copy, written by whoever consumes it.
-	copiedTeams, copiedRows atomic.Int64
-	received                atomic.Int64
+	copiedTeams, copiedRows atomic.Int64 // progress of a copy, written by whoever consumes it
+	received                atomic.Int64 // bytes of the stream, written by the receiver
 
 	mu     sync.Mutex
 	status Status // guarded by mu
 
 	// Owned by Run, across its sessions.
-	established bool          // a session has streamed
+	established bool          // a session has streamed, or stood by
+	admitted    bool          // the source has let us in: the settings were right
 	renewed     string        // the slot was created anew for this reason, and no reconcile has completed since
 	undecodable string        // why the slot cannot be read any further
 	lockLimit   time.Duration // for the next creation of the slot
 	lastVerify  time.Time
+	away        bool   // the last session that led ended while the cache was away
+	rescues     int    // from leaders that did not reach the cache, since this one has written as the leader
+	stoodBy     string // what the log says of whom it stood by for last
+	ended       int32  // the last walsender that was ended
 }
 
 // request asks the session that leads for something.
@@ -67,7 +73,6 @@ func New(cfg Config, sink Sink, log *zap.Logger, registerer prometheus.Registere
 		cfg:      cfg,
 		sink:     sink,
 		log:      log,
-		metrics:  newMetrics(registerer),
 		requests: make(chan request),
 
 		lastVerify: time.Now(),
@@ -79,6 +84,7 @@ func New(cfg Config, sink Sink, log *zap.Logger, registerer prometheus.Registere
 			LagSeconds:  -1,
 		},
 	}
+	r.metrics = newMetrics(registerer, &r.received)
 	return r, nil
 }
 
@@ -86,12 +92,13 @@ func New(cfg Config, sink Sink, log *zap.Logger, registerer prometheus.Registere
 const (
 	sessionRetryMin = 100 * time.Millisecond
 	sessionRetryMax = 10 * time.Second
+	asideFor        = 3 * time.Second // for a leader without a cache, so that a standby that ended it comes first
 )
 
 // Run replicates until the context ends, which is no error, or something fails that waiting cannot mend. It returns after everything it started has ended.
 func (r *Replicator) Run(ctx context.Context) error {
-	retry := backoff.Backoff{Min: sessionRetryMin, Max: sessionRetryMax}
-	reported := ""
+	retry, aside := backoff.Backoff{Min: sessionRetryMin, Max: sessionRetryMax}, backoff.Backoff{Min: asideFor, Max: asideFor}
+	var told told
 	for {
 		streamed, err := r.session(ctx)
 		if ctx.Err() != nil {
@@ -100,7 +107,7 @@ func (r *Replicator) Run(ctx context.Context) error {
 		if streamed {
 			r.established = true
 			retry.Reset()
-			reported = ""
+			told = nil
 		}
 		if errors.Is(err, errAgain) {
 			continue
@@ -117,34 +124,59 @@ func (r *Replicator) Run(ctx context.Context) error {
 			s.LastError = err.Error()
 		})
 		r.metrics.sessions.WithLabelValues(sessionEnd(err)).Inc()
-		if Permanent(err) && (!r.established || lasting(err)) {
+		if Permanent(err) && (lasting(err) || !r.established && !(r.admitted && deniesLogin(err))) {
 			return err
 		}
-		if text := err.Error(); text != reported { // once per failure, however often it is tried again
-			r.log.Warn("no session with Postgres, trying again", zap.Error(err))
-			reported = text
+		if told.first(err) {
+			r.log.Warn("no session, trying again", zap.Error(err))
 		}
-		if retry.Wait(ctx) != nil {
+		wait := &retry
+		if r.away {
+			wait, r.away = &aside, false
+		}
+		if wait.Wait(ctx) != nil {
 			return nil
 		}
 	}
+}
+
+// told are the kinds of errors that the log knows of since all was well, so that each is a line once, however often it is tried again and whichever others
+// come in between (F75). /status has the last one.
+type told []string
+
+// maxTold bounds them, for errors that are always new.
+const maxTold = 10
+
+// first reports whether the error is news. Numbers make no other kind: an error of the network names the ports of its connection.
+func (t *told) first(err error) bool {
+	kind := strings.Map(func(r rune) rune {
+		if '0' <= r && r <= '9' {
+			return -1
+		}
+		return r
+	}, err.Error())
+	if len(*t) == maxTold || slices.Contains(*t, kind) {
+		return false
+	}
+	*t = append(*t, kind)
+	return true
 }
 
 // sessionEnd classes the end of a session for a metric.
 func sessionEnd(err error) string {
 	switch {
 	case errors.Is(err, change.ErrFenced):
-		return "fenced"
+		return endFenced
 	case errors.Is(err, errStopping):
-		return "postgres_stopping"
+		return endStopping
 	case errors.Is(err, errSilent):
-		return "postgres_silent"
+		return endSilent
 	case errors.Is(err, errMalformed):
-		return "malformed"
+		return endMalformed
 	case Permanent(err):
-		return "refused"
+		return endRefused
 	}
-	return "connection"
+	return endConnection
 }
 
 // Rebuild asks for a reconcile and waits for it. It can be asked before Run has a session.

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-func TestCopyStreamAndResume(t *testing.T) {
+func TestCopyStreamAndResume(t *testing.T) { // F19
 	t.Parallel()
 	b := small(t)
 	b.neverAhead()

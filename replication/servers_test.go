@@ -60,6 +60,32 @@ func TestHangingCommits(t *testing.T) {
 	b.equal()
 }
 
+// A table goes between the look at the catalog and the statement that publishes it: a first start waits for what comes after the migration.
+func TestTableGoesBeforeItIsPublished(t *testing.T) {
+	t.Parallel()
+	b := small(t)
+	b.exec("BEGIN; DROP TABLE posthog_experiment") // which others still see
+	conn := b.db.Conn(t)
+	failed := make(chan error, 1)
+	go func() {
+		_, err := ensurePublication(context.Background(), conn, b.version(), &b.cfg)
+		failed <- err
+	}()
+	b.eventually(func() error {
+		if testenv.Value[int](t, b.db, "SELECT count(*)::int FROM pg_locks WHERE pid = $1 AND NOT granted", conn.PgConn().PID()) == 0 {
+			return errors.New("nobody waits for the table")
+		}
+		return nil
+	})
+	b.exec("COMMIT")
+	if err := <-failed; !hasState(err, stateUndefinedTable) || Permanent(err) {
+		t.Errorf("got %v (permanent: %v), want the server's error, and that it passes", err, Permanent(err))
+	}
+	if changed, err := ensurePublication(context.Background(), conn, b.version(), &b.cfg); !changed || err != nil {
+		t.Errorf("afterwards: changed %v, %v", changed, err)
+	}
+}
+
 func (b *bench) catalog() *catalog {
 	b.t.Helper()
 	c, err := readCatalog(context.Background(), b.conn, b.version(), b.cfg.Schema, b.cfg.Publication)
@@ -130,13 +156,7 @@ func TestSlowCacheAndShutdown(t *testing.T) {
 	pid := testenv.Value[int](t, b.db, "SELECT active_pid FROM pg_replication_slots")
 	b.sink.hook(func(string) (bool, error) { return false, errFake })
 	b.exec("UPDATE posthog_featureflag SET name = 'waits'")
-	until := time.Now().Add(2500 * time.Millisecond)
-	b.eventually(func() error {
-		if time.Now().Before(until) {
-			return errors.New("too early to tell")
-		}
-		return nil
-	})
+	b.pass(2500 * time.Millisecond)
 	if now := testenv.Value[int](t, b.db, "SELECT coalesce(active_pid, 0) FROM pg_replication_slots"); now != pid {
 		t.Errorf("the walsender was %d and is %d", pid, now)
 	}
@@ -251,7 +271,8 @@ func TestCopiesUnderLoad(t *testing.T) {
 		copies = 160
 	}
 	for range copies {
-		if report, err := r.Rebuild(t.Context()); err != nil || report.TeamsWritten != 0 {
+		// A copy for which the stream was held back too long does not wait for it (copying.overdue): then it is ahead of the cache and no drift.
+		if report, err := r.Rebuild(t.Context()); err != nil || report.TeamsWritten != 0 && report.Took < holdMin {
 			t.Errorf("rebuild under load: %+v, %v", report, err)
 		}
 	}
@@ -283,7 +304,7 @@ func TestUnreachableServer(t *testing.T) {
 	b.conn = b.db.Conn(t)
 	b.equal()
 	refused := 0
-	for _, e := range b.logs.FilterMessage("no session with Postgres, trying again").All() {
+	for _, e := range b.logs.FilterMessage("no session, trying again").All() {
 		if text, _ := e.ContextMap()["error"].(string); strings.Contains(text, "refused") {
 			refused++
 		}

@@ -35,9 +35,11 @@ func (r *Replicator) session(ctx context.Context) (streamed bool, err error) {
 	if err := s.prepare(ctx); err != nil {
 		return false, err
 	}
+	r.admitted = true
 	defer func() { closeConn(s.query) }()
 	conn, err := s.own(ctx)
 	if err != nil {
+		s.boundUnread(ctx, err)
 		return false, err
 	}
 	return s.lead(ctx, conn)
@@ -113,6 +115,7 @@ func (s *session) own(ctx context.Context) (*pgWAL, error) {
 // errTaken means that the slot changed hands or state between the look at it and the start.
 var errTaken = errors.New("the replication slot changed meanwhile")
 
+// look reads the state of the slot and the end of the log.
 func (s *session) look(ctx context.Context) (slotState, change.LSN, error) {
 	slot, err := readSlot(ctx, s.query, s.server.version, s.cfg.Slot)
 	if err != nil {
@@ -153,31 +156,31 @@ func (s *session) connectPair(ctx context.Context) (*pgconn.PgConn, error) {
 	if err != nil {
 		return nil, err
 	}
-	stepCtx, cancel := step(ctx, queryTimeout, "identifying the server")
-	defer cancel()
-	timeline, err := readTimeline(stepCtx, conn)
+	timeline, err := readTimeline(ctx, conn)
 	if err == nil {
-		err = s.server.same(stepCtx, conn)
+		err = s.server.same(ctx, conn)
 	}
 	if err != nil {
 		closeConn(conn)
-		return nil, fmt.Errorf("identifying the server: %w", err)
+		return nil, err
 	}
 	s.source.Timeline = timeline
 	return conn, nil
 }
 
-// readTimeline asks IDENTIFY_SYSTEM.
+// readTimeline asks which timeline the server's log is on.
 func readTimeline(ctx context.Context, conn *pgconn.PgConn) (timeline int32, err error) {
+	ctx, cancel := step(ctx, queryTimeout, "reading the timeline")
+	defer cancel()
 	row, err := simpleRow(ctx, conn, "IDENTIFY_SYSTEM")
 	if err != nil {
-		return 0, err
+		return 0, fmt.Errorf("reading the timeline: %w", err)
 	}
 	if len(row) < 2 {
-		return 0, fmt.Errorf("IDENTIFY_SYSTEM returned %d columns", len(row))
+		return 0, fmt.Errorf("reading the timeline: IDENTIFY_SYSTEM returned %d columns", len(row))
 	}
 	if _, err := fmt.Sscan(string(row[1]), &timeline); err != nil {
-		return 0, fmt.Errorf("timeline %q: %w", row[1], err)
+		return 0, fmt.Errorf("reading the timeline %q: %w", row[1], err)
 	}
 	return timeline, nil
 }
@@ -192,12 +195,16 @@ func (s *session) lead(ctx context.Context, wal *pgWAL) (streamed bool, err erro
 	}
 	s.receiver = newReceiver(wal, s.cfg, slot.confirmed, s.server.senderTimeout, &s.r.received)
 	s.r.setRole(RoleLeader, "")
+	s.r.stoodBy, s.r.ended = "", 0
 	s.r.update(func(st *Status) {
 		st.SystemID, st.Timeline, st.Database = s.server.systemID, s.source.Timeline, s.server.database
 		st.Acknowledged, st.WALEnd = slot.confirmed.String(), end.String()
 	})
 	watchCtx, cancel := context.WithCancel(ctx)
-	w := &watcher{s: s, reports: make(chan report, 1), failed: make(chan error, 1), pid: int32(wal.conn.PID())}
+	w := &watcher{
+		s: s, reports: make(chan report, 1), failed: make(chan error, 1), pid: int32(wal.conn.PID()),
+		retention: retention{limit: s.cfg.MaxRetainedWAL, receiver: s.receiver, metrics: s.r.metrics, status: s.r.update, log: s.log},
+	}
 	var running sync.WaitGroup
 	running.Go(s.receiver.run)
 	running.Go(func() { w.run(watchCtx) })
@@ -206,6 +213,7 @@ func (s *session) lead(ctx context.Context, wal *pgWAL) (streamed bool, err erro
 	defer cancel()
 	l := newLeader(s, w, slot.confirmed, end)
 	err = l.run(ctx)
+	s.r.away = l.outage
 	return l.established, err
 }
 
@@ -217,7 +225,7 @@ func (s *session) recreate(ctx context.Context, exists bool, reason string) erro
 	}
 	position, err := s.acquire(ctx)
 	if err != nil {
-		return err
+		return s.relinquish(ctx, exists, err)
 	}
 	conn, err := s.connectPair(ctx)
 	if err != nil {
@@ -247,6 +255,20 @@ func (s *session) recreate(ctx context.Context, exists bool, reason string) erro
 	s.r.undecodable = ""
 	s.log.Info("replication slot created", zap.String("slot", s.cfg.Slot))
 	return nil
+}
+
+// relinquish drops a slot of no use while the cache is away, for which err stands. It would keep log that nobody can ever read for as long as that lasts,
+// and no session would get to where --max-retained-wal is seen to (G5). The next sessions find the slot missing, which asks for the same reconcile.
+func (s *session) relinquish(ctx context.Context, exists bool, err error) error {
+	if !exists || ctx.Err() != nil || lasting(err) {
+		return err
+	}
+	if failed := dropSlot(ctx, s.query, s.cfg.Slot); failed != nil {
+		return errors.Join(err, failed)
+	}
+	s.log.Warn("the replication slot is of no use and the cache is away: dropped it, so that it keeps no log; a reconcile will follow",
+		zap.String("slot", s.cfg.Slot))
+	return err
 }
 
 // facts collects what the start switch looks at.
@@ -290,7 +312,9 @@ func (s *session) create(ctx context.Context, conn *pgconn.PgConn, reason string
 	created := make(chan error, 1)
 	s.r.lockLimit = min(max(s.r.lockLimit, lockLimitMin), lockLimitMax)
 	waiting := newWaiting(s.r, s.log)
+	s.r.metrics.pending.Set(1)
 	s.r.update(func(st *Status) {
+		st.LastError, st.ErrorSince = "", time.Time{} // both servers are there
 		st.Reconcile = &ReconcileStatus{Reason: reason, Since: time.Now(), Stage: stageWaiting, RowsTotal: s.catalog.rows()}
 	})
 	creating.Go(func() {

@@ -74,7 +74,8 @@ func Teardown(ctx context.Context, cfg Config, log *zap.Logger) error {
 	return nil
 }
 
-// SetupSQL is what Setup would do, and a role that may do no more than replicate, as SQL for whoever owns the tables.
+// SetupSQL returns what Setup would do as SQL, for whoever owns the tables to run, with a role that may do no more than replicate. It may be run any number
+// of times, whether the role is there or not.
 func SetupSQL(ctx context.Context, cfg Config, role string) (string, error) {
 	s, err := openSession(ctx, &cfg, zap.NewNop())
 	if err != nil {
@@ -104,7 +105,8 @@ func setupSQL(cfg *Config, role string, srv *server, c *catalog, p publicationSt
 	}
 	lines := []string{
 		"-- A role for the replicator. Give it a password of your own.",
-		fmt.Sprintf("CREATE ROLE %s WITH LOGIN REPLICATION PASSWORD 'change me';", quoted),
+		unlessThere(fmt.Sprintf("CREATE ROLE %s WITH LOGIN REPLICATION PASSWORD 'change me'", quoted),
+			fmt.Sprintf("ALTER ROLE %s WITH LOGIN REPLICATION; -- its password stays", quoted)),
 		fmt.Sprintf("GRANT CONNECT ON DATABASE %s TO %s;", pgx.Identifier{srv.database}.Sanitize(), quoted),
 		fmt.Sprintf("GRANT USAGE ON SCHEMA %s TO %s;", pgx.Identifier{c.schema}.Sanitize(), quoted),
 		fmt.Sprintf("GRANT SELECT ON %s TO %s;", strings.Join(tables, ", "), quoted),
@@ -118,7 +120,7 @@ func setupSQL(cfg *Config, role string, srv *server, c *catalog, p publicationSt
 		lines = append(lines, "-- (it is there already)")
 	}
 	for _, sql := range statements {
-		lines = append(lines, sql+";")
+		lines = append(lines, unlessThere(sql, "NULL; -- as it should be"))
 	}
 	lines = append(lines, "", "-- The slot. Without it the replicator creates it, for which its role suffices.")
 	if slotExists {
@@ -128,8 +130,15 @@ func setupSQL(cfg *Config, role string, srv *server, c *catalog, p publicationSt
 	if srv.version >= 170000 {
 		failover = ", failover => true"
 	}
-	lines = append(lines, fmt.Sprintf("SELECT pg_create_logical_replication_slot(%s, '%s'%s);", quoteLiteral(cfg.Slot), outputPlugin, failover))
+	lines = append(lines, fmt.Sprintf("SELECT pg_create_logical_replication_slot(%s, '%s'%s)", quoteLiteral(cfg.Slot), outputPlugin, failover),
+		fmt.Sprintf("WHERE NOT EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = %s);", quoteLiteral(cfg.Slot)))
 	return strings.Join(lines, "\n") + "\n"
+}
+
+// unlessThere runs sql, and otherwise instead if what sql creates is there already. Only the last line ends in a semicolon: some tools take each such line
+// for the end of a statement.
+func unlessThere(sql, otherwise string) string {
+	return fmt.Sprintf("DO $everflag$ BEGIN\n    %s; -- fails if it is there\nEXCEPTION WHEN duplicate_object THEN\n    %s\nEND $everflag$;", sql, otherwise)
 }
 
 // openSession connects for a command that does not replicate.

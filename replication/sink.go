@@ -6,8 +6,8 @@ import (
 	"github.com/everflag/everflag/internal/change"
 )
 
-// Sink is what replication asks of a cache. One goroutine calls it. Every method may be called again after an error other than ErrFenced, with the same
-// arguments, also when the failed call did take effect. Errors that waiting cannot mend satisfy Permanent.
+// Sink is what replication asks of a cache. One goroutine calls it, but for Compare, which runs beside. Every method may be called again after an error
+// other than change.ErrFenced, with the same arguments, also when the failed call did take effect. Errors that waiting cannot mend satisfy Permanent.
 type Sink interface {
 	// Acquire fences every process that wrote before, and only then reads the position and loads what deletes and moves need.
 	Acquire(ctx context.Context) (change.Position, error)
@@ -18,7 +18,7 @@ type Sink interface {
 	// Beat checks that the cache is still ours. If fresh, it also writes the heartbeat, which tells readers that the cache follows its source closely.
 	Beat(ctx context.Context, fresh bool) error
 
-	// Apply makes a batch visible together with its checkpoint; nil means that Redis has confirmed it. A batch that is already there is a no-op. A
+	// Apply makes a batch visible together with its checkpoint; nil means that the cache has confirmed it. A batch that is already there is a no-op. A
 	// transaction with a Reconcile reason, and a change that needs a record the cache lacks, set the reconcile marker in the same step: pending is the
 	// marker after the batch.
 	Apply(ctx context.Context, batch change.Batch) (pending string, err error)
@@ -34,9 +34,12 @@ type Sink interface {
 	Compare(ctx context.Context, c change.Copy) ([]change.Difference, error)
 }
 
-// Observer is what may be asked of a cache at any time, by any goroutine and without leadership; Compare may be called like that, too. A Sink that is no
-// Observer is never taken over from a frozen leader, only after its slot came free.
+// Observer is what may be asked of a cache at any time, by any goroutine and without leadership. With a Sink that is no Observer, a standby never takes
+// over from a frozen leader, only once the slot is free.
 type Observer interface {
-	// Observe reads what the cache says of itself. It writes nothing, and fails while Redis is silent.
+	// Observe reads what the cache says of itself. It writes nothing, and fails while the cache does not answer.
 	Observe(ctx context.Context) (change.Observation, error)
+
+	// Try fails where the writes of a leader would. It leaves nothing behind.
+	Try(ctx context.Context) error
 }

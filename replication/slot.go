@@ -50,18 +50,17 @@ func readSlot(ctx context.Context, conn *pgx.Conn, version int, name string) (sl
 
 // slotSQL is the command that creates a slot on a replication connection. The grammar with parentheses came with 15, failover slots with 17.
 func slotSQL(name string, temporary bool, version int) string {
-	quoted := pgx.Identifier{name}.Sanitize()
-	kind, snapshot, failover := "", "nothing", ""
-	if temporary {
-		kind, snapshot = "TEMPORARY ", "export"
-	} else if version >= 170000 {
-		failover = ", FAILOVER"
+	kind, options, before15 := "", "(SNAPSHOT 'nothing')", "NOEXPORT_SNAPSHOT"
+	switch {
+	case temporary:
+		kind, options, before15 = "TEMPORARY ", "(SNAPSHOT 'export')", "EXPORT_SNAPSHOT"
+	case version >= 170000:
+		options = "(SNAPSHOT 'nothing', FAILOVER)"
 	}
 	if version < 150000 {
-		return fmt.Sprintf("CREATE_REPLICATION_SLOT %s %sLOGICAL %s %s", quoted, kind, outputPlugin,
-			map[string]string{"nothing": "NOEXPORT_SNAPSHOT", "export": "EXPORT_SNAPSHOT"}[snapshot])
+		options = before15
 	}
-	return fmt.Sprintf("CREATE_REPLICATION_SLOT %s %sLOGICAL %s (SNAPSHOT '%s'%s)", quoted, kind, outputPlugin, snapshot, failover)
+	return fmt.Sprintf("CREATE_REPLICATION_SLOT %s %sLOGICAL %s %s", pgx.Identifier{name}.Sanitize(), kind, outputPlugin, options)
 }
 
 // createdSlot is the answer to slotSQL.

@@ -14,9 +14,13 @@ const standbyEvery = 500 * time.Millisecond
 // standBy waits until the slot may be ours. It returns errAgain when it looks free.
 func (s *session) standBy(ctx context.Context, reason string) error {
 	s.r.setRole(RoleStandby, reason)
-	s.log.Info("standing by", zap.String("reason", reason))
+	s.r.established = true
+	if reason != s.r.stoodBy { // a leader that cannot be ended is taken over from in vain, again and again
+		s.log.Info("standing by", zap.String("reason", reason))
+		s.r.stoodBy = reason
+	}
 	observer, _ := s.r.sink.(Observer)
-	frozen := frozenLeader{after: s.cfg.TakeoverAfter}
+	frozen, cutOff := frozenLeader{after: s.cfg.TakeoverAfter}, frozenLeader{after: s.r.rescueAfter()}
 	ticker := time.NewTicker(standbyEvery)
 	defer ticker.Stop()
 	for {
@@ -39,23 +43,58 @@ func (s *session) standBy(ctx context.Context, reason string) error {
 			continue
 		}
 		seen := s.observeLeader(ctx, observer, slot.activePID)
-		s.r.update(func(st *Status) { st.Ready = seen.answers })
-		if frozen.observe(seen, time.Now()) {
-			if err := s.takeOver(ctx, slot.activePID); err != nil {
-				return err
+		s.r.update(func(st *Status) {
+			st.Ready, st.looked = seen.answers, time.Now()
+			if seen.answers {
+				st.LastError, st.ErrorSince = "", time.Time{} // both servers are there
 			}
-			return errAgain
+		})
+		now := time.Now()
+		if frozen.observe(seen, now) {
+			return s.takeOver(ctx, slot.activePID, "the leader stands still")
+		}
+		if cutOff.observe(seen.inCache(), now) {
+			if s.try(ctx, observer) == nil {
+				s.r.rescues++
+				return s.takeOver(ctx, slot.activePID, "the leader does not reach the cache, and this process does")
+			}
+			cutOff.since = time.Time{} // nobody could do better
 		}
 	}
 }
 
+// A leader that reaches the source and not the cache is taken over from later than one that stands still: it may be busy. Again, it is later each time, until
+// this process has written as the leader.
+const (
+	rescueTimes    = 6 // of TakeoverAfter
+	rescueDoubling = 7
+)
+
+func (r *Replicator) rescueAfter() time.Duration {
+	return rescueTimes * r.cfg.TakeoverAfter << min(r.rescues, rescueDoubling)
+}
+
+// try proves that this process could write as the leader.
+func (s *session) try(ctx context.Context, observer Observer) error {
+	ctx, cancel := step(ctx, standbyEvery*4, "trying to write to the cache")
+	defer cancel()
+	return observer.Try(ctx)
+}
+
 // leaderSigns are the signs of life of the process that owns the slot.
 type leaderSigns struct {
-	pid     int32
-	ours    bool   // another replicator like this one, by its application name
-	answers bool   // the cache does: without it, its silence means nothing
-	pulse   string // moves when the leader writes to the cache
-	reply   string // moves when the leader sends a status to the source
+	pid      int32
+	ours     bool   // another replicator like this one, by its application name
+	answers  bool   // the cache does: without it, its silence means nothing
+	complete bool   // the cache is: no reconcile keeps the leader busy
+	pulse    string // moves when the leader writes to the cache
+	reply    string // moves when the leader sends a status to the source
+}
+
+// inCache leaves out the signs that the source has, and those of a cache that is being reconciled.
+func (l leaderSigns) inCache() leaderSigns {
+	l.reply, l.answers = "", l.answers && l.complete
+	return l
 }
 
 func (s *session) observeLeader(ctx context.Context, observer Observer, pid int32) leaderSigns {
@@ -68,7 +107,7 @@ func (s *session) observeLeader(ctx context.Context, observer Observer, pid int3
 		return leaderSigns{pid: pid} // not visible: nothing may be concluded
 	}
 	observed, err := observer.Observe(ctx)
-	signs.answers, signs.pulse = err == nil, observed.Pulse
+	signs.answers, signs.complete, signs.pulse = err == nil, observed.Complete, observed.Pulse
 	return signs
 }
 
@@ -88,14 +127,26 @@ func (f *frozenLeader) observe(signs leaderSigns, now time.Time) bool {
 	return f.after > 0 && now.Sub(f.since) >= f.after
 }
 
-// takeOver ends the walsender of a frozen leader. What the leader writes when it wakes is fenced off by the cache.
-func (s *session) takeOver(ctx context.Context, pid int32) error {
-	s.log.Warn("the leader stands still: taking the slot over", zap.Int32("active_pid", pid), zap.Duration("after", s.cfg.TakeoverAfter))
-	ctx, cancel := step(ctx, queryTimeout, "ending the leader's connection")
-	defer cancel()
-	if _, err := s.query.Exec(ctx, "SELECT pg_terminate_backend(pid) FROM pg_stat_replication WHERE pid = $1 AND application_name = $2",
-		pid, s.cfg.ApplicationName); err != nil {
-		return fmt.Errorf("ending the connection of a leader that stands still: %w", err)
+// freeWithin is how long a walsender is given to end. The next session has to be there before the former leader.
+const freeWithin = time.Second
+
+// takeOver ends the walsender of the leader and returns errAgain. What the leader writes later is fenced off by the cache.
+func (s *session) takeOver(ctx context.Context, pid int32, why string) error {
+	if pid != s.r.ended {
+		s.log.Warn(why+": taking the slot over", zap.Int32("active_pid", pid))
+		s.r.ended = pid
 	}
-	return nil
+	stepCtx, cancel := step(ctx, queryTimeout, "ending the leader's connection")
+	defer cancel()
+	if _, err := s.query.Exec(stepCtx, "SELECT pg_terminate_backend(pid) FROM pg_stat_replication WHERE pid = $1 AND application_name = $2",
+		pid, s.cfg.ApplicationName); err != nil {
+		return fmt.Errorf("ending the connection of the leader: %w", err)
+	}
+	freeCtx, cancelFree := step(ctx, freeWithin, "waiting for the slot")
+	defer cancelFree()
+	_ = pollUntil(freeCtx, 10*time.Millisecond, func() (bool, error) { // whatever comes of it, the next session looks for itself
+		slot, _, err := s.look(freeCtx)
+		return slot.activePID != pid, err
+	})
+	return errAgain
 }

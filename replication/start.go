@@ -53,7 +53,7 @@ func judgeSlot(slot slotState, database string, walEnd change.LSN) decision {
 	return decision{action: actStream}
 }
 
-// facts is all that the start of a stream depends on. Source and walEnd are those of now; confirmed is the slot's position since it is ours.
+// facts is all that the start of a stream depends on. source and walEnd are those of now; confirmed is the slot's position, read after the slot became ours.
 type facts struct {
 	position          change.Position
 	source            change.Source

@@ -39,6 +39,8 @@ type Status struct {
 	Released     bool      `json:"released,omitempty"`   // log is given back unread, because the cache is away
 	CacheError   string    `json:"cache_error,omitempty"`
 
+	looked time.Time // when Ready was found to be so
+
 	Reconcile  *ReconcileStatus `json:"reconcile,omitempty"` // due or under way
 	Reconciled *ReconcileReport `json:"reconciled,omitempty"`
 	Verify     *VerifyReport    `json:"verify,omitempty"` // the last one
@@ -80,6 +82,9 @@ func (r *Replicator) Status() Status {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	status := r.status
+	if time.Since(status.looked) >= freshWithin { // a server that hangs holds up whoever looks
+		status.Ready = false
+	}
 	if status.Reconcile != nil {
 		status.Reconcile = new(*status.Reconcile)
 		status.Reconcile.Teams, status.Reconcile.Rows = r.copiedTeams.Load(), r.copiedRows.Load()
@@ -100,6 +105,10 @@ func (r *Replicator) setRole(role Role, detail string) {
 			s.Since = time.Now()
 		}
 		s.Role, s.Detail, s.Ready = role, detail, false
+		if role == RoleStandby { // what it knew as a leader is the other one's to know
+			s.Reconcile, s.CacheError, s.Released = nil, "", false
+			s.LagBytes, s.LagSeconds, s.RetainedWAL = 0, -1, 0
+		}
 	})
 	r.metrics.role(role)
 }

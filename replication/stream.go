@@ -36,23 +36,26 @@ type receiver struct {
 	// Set by others.
 	applied atomic.Uint64 // position that the cache holds
 	stopped atomic.Bool
-	poked   atomic.Bool
+	hurried atomic.Bool // what the cache holds is acknowledged without delay
+	poked   atomic.Bool // a status is due at once
 	woken   chan struct{}
-	done    chan struct{} // closed when run has returned
-	err     error         // of run; to be read after done
 
-	acknowledged atomic.Uint64 // what the last status said, for others to read
+	// For others to read.
+	acknowledged atomic.Uint64 // what the last status said
+	foresight    foresight
+	done         chan struct{} // closed when run has returned
+	err          error         // of run; to be read after done
 
 	// Owned by run.
 	assembler  *assembler
 	progress   *progress
 	nextStatus time.Time
-	alive      bool        // something was received since attend looked
-	heard      time.Time   // when attend last knew of something received
-	requests   []time.Time // for replies, within stormWithin
-	asked      change.LSN  // position that a requested reply should confirm
-	replyBy    time.Time   // zero if no reply is due
-	bytes      *atomic.Int64
+	alive      bool          // something was received since attend looked
+	heard      time.Time     // when attend last knew of something received
+	requests   []time.Time   // for replies, within stormWithin
+	asked      change.LSN    // position that a requested reply should confirm
+	replyBy    time.Time     // zero if no reply is due
+	bytes      *atomic.Int64 // received
 }
 
 func newReceiver(conn walConn, cfg *Config, confirmed change.LSN, senderTimeout time.Duration, received *atomic.Int64) *receiver {
@@ -65,6 +68,7 @@ func newReceiver(conn walConn, cfg *Config, confirmed change.LSN, senderTimeout 
 		assembler: newAssembler(cfg.Schema, cfg.MaxTxBytes),
 		progress:  newProgress(confirmed, cfg.AckDelay),
 		bytes:     received,
+		foresight: foresight{found: make(chan oversized, 1)},
 	}
 	v.timeouts.status = statusEvery
 	if senderTimeout > 0 {
@@ -131,7 +135,7 @@ func (v *receiver) loop() error {
 		if err := v.attend(now); err != nil {
 			return err
 		}
-		if v.queue.full() {
+		if v.queue.full() || v.resting() {
 			v.pause(now)
 			continue
 		}
@@ -154,6 +158,7 @@ func (v *receiver) attend(now time.Time) error {
 	if v.alive {
 		v.alive, v.heard = false, now
 	}
+	v.progress.hurried = v.hurried.Load()
 	acknowledge := v.progress.acknowledge(now)
 	reply := !v.replyBy.IsZero() && (acknowledge >= v.asked || !now.Before(v.replyBy))
 	if poked := v.poked.Swap(false); !poked && !reply && now.Before(v.nextStatus) {
@@ -192,7 +197,7 @@ func (v *receiver) due() time.Time {
 	return v.nextStatus
 }
 
-// pause waits while the queue is full. Statuses go on; the server's silence means nothing while nobody listens.
+// pause waits while the queue is full, or a copy makes reading on pointless. Statuses go on; the server's silence means nothing while nobody listens.
 func (v *receiver) pause(now time.Time) {
 	timer := time.NewTimer(min(pausedStatus, v.timeouts.status))
 	defer timer.Stop()
@@ -239,8 +244,12 @@ func (v *receiver) message(payload []byte) (again bool, err error) {
 			return false, err
 		}
 		done, ok, err := v.assembler.handle(data)
-		if err != nil || !ok {
-			return err == nil, err
+		if err != nil {
+			return false, err
+		}
+		v.foresee()
+		if !ok {
+			return !v.resting(), nil
 		}
 		killpoint.Hit(killpoint.Read)
 		done.received = v.clock()
@@ -264,6 +273,9 @@ func (v *receiver) message(payload []byte) (again bool, err error) {
 func (v *receiver) keepalive(k keepalive, now time.Time) error {
 	if k.walEnd != 0 && !v.assembler.inTransaction() {
 		v.queue.push(item{position: k.walEnd, urgent: k.replyRequested, received: now})
+	}
+	if _, discarding := v.queue.lost(); discarding {
+		v.asked, v.replyBy = k.walEnd, now // every position counts: the server is short of room
 	}
 	if !k.replyRequested {
 		return nil

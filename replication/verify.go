@@ -33,14 +33,15 @@ type Difference struct {
 }
 
 const (
-	maxLooks       = 5
-	maxDifferences = 100
-	passWithin     = 30 * time.Second
+	maxLooks       = 5                // a record that still differs as before in the last of them counts as drift
+	maxDifferences = 100              // that a report names
+	passWithin     = 30 * time.Second // for a cache that somebody else writes to follow its source; see Verify
 )
 
 // verifier compares by ordinary snapshots, while the stream goes on. A record may differ because a change is on its way: it counts as drift if it still
 // differs from new snapshots that were taken after the stream had passed the ones before.
 type verifier struct {
+	cfg     *Config
 	compare func(context.Context, change.Copy) ([]change.Difference, error)
 	open    func(context.Context) (*snapshot, error)
 	passed  func(context.Context, change.LSN) error // returns once the cache holds everything up to the position
@@ -83,10 +84,14 @@ func (v *verifier) look(ctx context.Context, report *VerifyReport) ([]change.Dif
 	}
 	defer snap.close()
 	report.Teams, report.Rows = 0, 0
-	found, err := v.compare(ctx, change.Copy{Source: snap.source, At: snap.at, Reason: "verify", Teams: snap.teams(ctx, func(teams, rows int) {
-		report.Teams += int64(teams)
-		report.Rows += int64(rows)
-	})})
+	var found []change.Difference
+	err = snap.giveWay(ctx, v.cfg, func(ctx context.Context) (err error) {
+		found, err = v.compare(ctx, change.Copy{Source: snap.source, At: snap.at, Reason: "verify", Teams: snap.teams(ctx, func(teams, rows int) {
+			report.Teams += int64(teams)
+			report.Rows += int64(rows)
+		})})
+		return err
+	})
 	if err != nil {
 		return nil, 0, fmt.Errorf("comparing cache and source: %w", err)
 	}
@@ -142,11 +147,8 @@ type Cache interface {
 
 // Verify compares a cache with its source without leading. It writes nothing.
 func Verify(ctx context.Context, cfg Config, cache Cache, log *zap.Logger) (VerifyReport, error) {
-	if err := cfg.Validate(); err != nil {
-		return VerifyReport{}, err
-	}
-	s := &session{cfg: &cfg, log: log}
-	if err := s.prepare(ctx); err != nil {
+	s, err := openSession(ctx, &cfg, log)
+	if err != nil {
 		return VerifyReport{}, err
 	}
 	defer closeConn(s.query)
@@ -165,6 +167,7 @@ func Verify(ctx context.Context, cfg Config, cache Cache, log *zap.Logger) (Veri
 		return VerifyReport{}, refuse("the cache mirrors the Postgres cluster with system identifier %s and this one has %s", id, s.server.systemID)
 	}
 	v := &verifier{
+		cfg:     &cfg,
 		compare: cache.Compare,
 		open: func(ctx context.Context) (*snapshot, error) {
 			return ordinarySnapshot(ctx, &cfg, len(c.tables), s.source, &s.server)

@@ -48,6 +48,20 @@ func (l *leader) request(ctx context.Context, req request) {
 	l.verify.waiters = append(l.verify.waiters, req)
 }
 
+// How soon a verify is tried again that did not complete: it may have given way to a migration, or found no free connection.
+const (
+	verifyRetryMin = time.Second
+	verifyRetryMax = time.Hour
+)
+
+// verifyDue reports whether it is time for a verify that nobody has asked for.
+func (l *leader) verifyDue(now time.Time) bool {
+	if l.verify != nil || l.pending != "" || l.mark != "" || !l.established || now.Before(l.verifyNext) {
+		return false
+	}
+	return l.unproven || l.cfg.VerifyEvery > 0 && now.Sub(l.r.lastVerify) >= l.cfg.VerifyEvery
+}
+
 // verifyStart begins a verify.
 func (l *leader) verifyStart(ctx context.Context, repair bool, waiter *request) {
 	ctx, cancel := context.WithCancel(ctx)
@@ -58,6 +72,7 @@ func (l *leader) verifyStart(ctx context.Context, repair bool, waiter *request) 
 	l.verify = v
 	tables := len(l.s.catalog.tables)
 	run := verifier{
+		cfg:     l.cfg,
 		compare: l.sink.Compare,
 		open: func(ctx context.Context) (*snapshot, error) {
 			return ordinarySnapshot(ctx, l.cfg, tables, l.s.source, &l.s.server)
@@ -82,15 +97,18 @@ func (l *leader) verifyStart(ctx context.Context, repair bool, waiter *request) 
 func (l *leader) verified(ctx context.Context, found verifyOutcome) error {
 	v := l.verify
 	v.stop()
-	l.r.lastVerify = time.Now()
 	if found.err != nil {
+		l.verifyNext = time.Now().Add(l.verifyRetry.Next())
 		l.log.Warn("a verify did not complete", zap.Error(found.err))
-		l.verifyEnd(found, "failed")
+		l.verifyEnd(found, resultFailed)
 		return nil
 	}
+	l.r.lastVerify = time.Now()
+	l.verifyRetry.Reset()
 	if found.report.Drift == 0 {
-		l.verifyEnd(found, "clean")
+		l.verifyEnd(found, resultClean)
 		if l.trusted && l.pending == "" && l.mark == "" {
+			l.unproven = false
 			return l.confirm(ctx)
 		}
 		return nil
@@ -99,7 +117,7 @@ func (l *leader) verified(ctx context.Context, found verifyOutcome) error {
 	l.log.Error("the cache differs from its source", zap.Int("records", found.report.Drift), zap.Int64("team", first.Team),
 		zap.String("entity", first.Entity), zap.String("key", first.Key), zap.String("detail", first.Detail), zap.Bool("repair", v.repair))
 	if !v.repair {
-		l.verifyEnd(found, "drift")
+		l.verifyEnd(found, resultDrift)
 		return nil
 	}
 	v.found = &found
@@ -120,10 +138,10 @@ func (l *leader) verifyAgain(r ReconcileReport) {
 	found.report.Repaired = true
 	if r.TeamsWritten+r.TeamsGone == 0 {
 		found.report.Drift, found.report.Differences, found.report.Repaired = 0, nil, false
-		l.verifyEnd(found, "clean")
+		l.verifyEnd(found, resultClean)
 		return
 	}
-	l.verifyEnd(found, "drift")
+	l.verifyEnd(found, resultDrift)
 }
 
 // verifyEnd publishes the result.

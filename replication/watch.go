@@ -8,15 +8,20 @@ import (
 	"github.com/everflag/everflag/internal/change"
 )
 
-// sampleEvery is how often the end of the log is read.
-const sampleEvery = time.Second
+// How often the end of the log is read.
+const (
+	sampleEvery   = time.Second
+	sampleClosely = 100 * time.Millisecond // while much log is retained
+)
 
 // report is what the watcher saw.
 type report struct {
-	at       time.Time // before anything was read
-	walEnd   change.LSN
-	retained int64    // bytes of log kept for the slot
-	catalog  *catalog // nil if it was not looked at
+	at          time.Time // before anything was read
+	walEnd      change.LSN
+	restart     change.LSN // from which on log is kept for the slot
+	retained    int64      // bytes of that log
+	unconfirmed int64      // those of them that the slot has not confirmed
+	catalog     *catalog   // nil if it was not looked at
 
 	unpublished bool // the publication does not carry the tables of the catalog as it should
 }
@@ -28,6 +33,8 @@ type watcher struct {
 	pid     int32       // of our walsender
 	reports chan report // holds one
 	failed  chan error  // holds one
+
+	retention retention
 }
 
 // run looks until the context ends or something fails. A failure ends the session: if the server is stopping, this connection is the first to be told (F22).
@@ -39,7 +46,7 @@ func (w *watcher) run(ctx context.Context) {
 }
 
 func (w *watcher) loop(ctx context.Context) error {
-	sample := time.NewTicker(sampleEvery)
+	sample := time.NewTimer(0)
 	defer sample.Stop()
 	catalogDue := time.Now().Add(w.s.cfg.CatalogEvery)
 	for {
@@ -47,6 +54,7 @@ func (w *watcher) loop(ctx context.Context) error {
 		if err := w.sample(ctx, &r); err != nil {
 			return err
 		}
+		w.retention.bound(ctx, w.s.query, w.s.cfg.Slot, r)
 		if !r.at.Before(catalogDue) {
 			c, repair, err := readTables(ctx, w.s.query, w.s.server.version, w.s.cfg)
 			if err != nil {
@@ -64,6 +72,7 @@ func (w *watcher) loop(ctx context.Context) error {
 		default:
 		}
 		w.reports <- r
+		sample.Reset(w.retention.interval())
 		select {
 		case <-sample.C:
 		case <-ctx.Done():
@@ -75,22 +84,26 @@ func (w *watcher) loop(ctx context.Context) error {
 func (w *watcher) sample(ctx context.Context, r *report) error {
 	ctx, cancel := step(ctx, queryTimeout, "reading the end of the log")
 	defer cancel()
-	var end string
+	var end, restart string
 	var spilled, xminAge int64
-	err := w.s.query.QueryRow(ctx, `SELECT pg_current_wal_flush_lsn()::text, coalesce(pg_current_wal_flush_lsn() - s.restart_lsn, 0)::bigint,
+	err := w.s.query.QueryRow(ctx, `SELECT pg_current_wal_flush_lsn()::text, coalesce(s.restart_lsn, '0/0')::text,
+			coalesce(pg_current_wal_flush_lsn() - s.restart_lsn, 0)::bigint, coalesce(pg_current_wal_flush_lsn() - s.confirmed_flush_lsn, 0)::bigint,
 			coalesce(age(s.catalog_xmin), 0)::bigint, coalesce(t.spill_bytes, 0)
 		FROM (SELECT $1::name AS slot_name) ours LEFT JOIN pg_replication_slots s USING (slot_name) LEFT JOIN pg_stat_replication_slots t USING (slot_name)`,
-		w.s.cfg.Slot).Scan(&end, &r.retained, &xminAge, &spilled)
+		w.s.cfg.Slot).Scan(&end, &restart, &r.retained, &r.unconfirmed, &xminAge, &spilled)
 	if err != nil {
 		return fmt.Errorf("reading the end of the log: %w", err)
 	}
 	w.s.r.metrics.spilled.Set(float64(spilled))
 	w.s.r.metrics.xminAge.Set(float64(xminAge))
+	if r.restart, err = change.ParseLSN(restart); err != nil {
+		return err
+	}
 	r.walEnd, err = change.ParseLSN(end)
 	return err
 }
 
-// syncState refuses to go on as a synchronous standby: the user's commits would wait for the cache and count as replicated (F79).
+// syncState refuses to go on as a synchronous standby.
 func (w *watcher) syncState(ctx context.Context) error {
 	ctx, cancel := step(ctx, queryTimeout, "reading the state of replication")
 	defer cancel()
@@ -101,8 +114,7 @@ func (w *watcher) syncState(ctx context.Context) error {
 		return fmt.Errorf("reading the state of replication: %w", err)
 	}
 	if state != "async" || namesStandby(setting, w.s.cfg.ApplicationName) {
-		return refuse("synchronous_standby_names was set to %q, which makes commits wait for this program as for a standby: name the real standbys there, "+
-			"without * and without %q", setting, w.s.cfg.ApplicationName)
+		return refuseSynchronous(setting, w.s.cfg.ApplicationName)
 	}
 	return nil
 }

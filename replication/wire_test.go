@@ -14,8 +14,13 @@ func (w wire) u16(n uint16) wire { return binary.BigEndian.AppendUint16(w, n) }
 func (w wire) u32(n uint32) wire { return binary.BigEndian.AppendUint32(w, n) }
 func (w wire) u64(n uint64) wire { return binary.BigEndian.AppendUint64(w, n) }
 func (w wire) str(s string) wire { return append(append(w, s...), 0) }
-func (w wire) xlog() []byte      { return append(wire{copyXLogData}.u64(0).u64(0).u64(0), w...) }
-func beginMsg(xid, at int) wire  { return wire{kindBegin}.u64(uint64(at)).u64(1e6).u32(uint32(xid)) }
+
+// xlog is the message on the wire. Its header names the position of the record, which says nothing, and an end of the log far ahead of what was sent (F15).
+func (w wire) xlog() []byte {
+	return append(wire{copyXLogData}.u64(1<<40).u64(1<<41).u64(0), w...)
+}
+
+func beginMsg(xid, at int) wire { return wire{kindBegin}.u64(uint64(at)).u64(1e6).u32(uint32(xid)) }
 
 func commitMsg(at, end int) wire {
 	return wire{kindCommit}.u8(0).u64(uint64(at)).u64(uint64(end)).u64(1e6)
