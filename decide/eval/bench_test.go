@@ -33,7 +33,7 @@ func referenceInput(tb testing.TB) *Input {
 		"email":"someone@company.test","$browser":"Chrome","$os":"Mac OS X"}}`)
 }
 
-func TestEvaluateAndEncodeDoNotAllocate(t *testing.T) {
+func TestEvaluateAndEncodeDoNotAllocate(t *testing.T) { // S41
 	p, in, s := referenceTeam(50), referenceInput(t), &Scratch{}
 	in.Person[0].Value.Text = "ENTERPRISE" // a text that has to be changed for comparison
 	dst := p.Evaluate(in, s).AppendFlagsV2(nil)

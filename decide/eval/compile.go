@@ -24,7 +24,8 @@ type compiler struct {
 	cohorts          map[int64]*cohort
 	waiting          []*cohort // referred to, not yet compiled
 	byID             map[int64]*Flag
-	references       map[*Flag][]int64 // the flags that a flag depends on
+	references       map[*Flag][]int64     // the flags that a flag depends on
+	tests            map[personTest]filter // the first filter of each test
 }
 
 // Compile compiles a team's definitions. It is total: a flag that does not compile fails alone, see Problems.
@@ -51,6 +52,7 @@ func CompileShared(team *flagcache.Team, siblings []*flagcache.Team, opts Option
 	c.compileCohorts()
 	c.orderFlags()
 	c.derive()
+	c.pack()
 	return c.p
 }
 
@@ -89,6 +91,7 @@ func (c *compiler) prepare(team *flagcache.Team) {
 	c.cohorts = map[int64]*cohort{}
 	c.byID = map[int64]*Flag{}
 	c.references = map[*Flag][]int64{}
+	c.tests = map[personTest]filter{}
 	version, ok := parseRecord(team.Config).member("property_matching_version").integer()
 	c.explicitBooleans = ok && version == 2
 }
@@ -146,6 +149,28 @@ func (c *compiler) readContexts(team *flagcache.Team) {
 		}
 		if name, ok := names[context.Text]; ok {
 			c.contexts[id] = append(c.contexts[id], name)
+		}
+	}
+}
+
+// pack puts the conditions and filters of all flags into the order in which they are evaluated, so that memory is read from front to back.
+func (c *compiler) pack() {
+	conditions, filters := 0, 0
+	for _, f := range c.p.flags {
+		conditions += len(f.conditions)
+		for i := range f.conditions {
+			filters += len(f.conditions[i].filters)
+		}
+	}
+	allConditions, allFilters := make([]condition, 0, conditions), make([]filter, 0, filters)
+	for _, f := range c.p.flags {
+		start := len(allConditions)
+		allConditions = append(allConditions, f.conditions...)
+		f.conditions = slices.Clip(allConditions[start:])
+		for i := range f.conditions {
+			start := len(allFilters)
+			allFilters = append(allFilters, f.conditions[i].filters...)
+			f.conditions[i].filters = slices.Clip(allFilters[start:])
 		}
 	}
 }

@@ -55,13 +55,15 @@ type Decision struct {
 type Result struct {
 	Flag *Flag
 	*Answer
+	Condition int // index of the condition that Reason is about, -1 = none
 	Reason    Reason
-	Condition int    // index of the condition that Reason is about, -1 = none
-	Failed    bool   // the value cannot be known; Enabled and Variant are then off
-	ErrorCode string // why it failed
+	Failed    bool // the value cannot be known; Enabled and Variant are then off
 
 	fault fault
 }
+
+// ErrorCode is why the flag failed, "" if it did not.
+func (r *Result) ErrorCode() string { return r.fault.String() }
 
 // Description is the text of the reason in responses.
 func (r *Result) Description() string {
@@ -77,12 +79,14 @@ func (r *Result) Description() string {
 
 // Answer is one of the values that a flag can take.
 type Answer struct {
+	member     []byte // in the map of /flags v2, with the usual reason
+	reasonAt   int    // where in member the reason begins
+	metadataAt int    // and what follows it
+	usual      Reason // of the first condition, which most flags have no other than
+	named      bool   // there is a variant; its name may be empty
+	value      []byte // in the maps of /flags v1 and /decide
+
 	Enabled bool
 	Variant string // "" = none
 	Payload []byte // the JSON text of the stored payload, nil = none
-
-	named bool   // there is a variant; its name may be empty
-	value []byte // in the maps of /flags v1 and /decide
-	head  []byte // in the map of /flags v2: key and value, before the reason
-	tail  []byte // and metadata, after it
 }

@@ -10,7 +10,7 @@ type answers struct {
 	flag     *Flag
 	key      []byte // "key":
 	payloads *node
-	bare     []byte // the tail of answers without payload, which share it
+	text     []byte // for the encoding of one after the other
 }
 
 func newAnswers(f *Flag) *answers {
@@ -31,34 +31,33 @@ func (a *answers) variant(name string) *Answer {
 }
 
 func (a *answers) finish(answer *Answer, variant, payload string) *Answer {
-	head := append([]byte(nil), a.key...)
-	head = append(append(head, `{"key":`...), a.key[:len(a.key)-1]...)
-	head = strconv.AppendBool(append(head, `,"enabled":`...), answer.Enabled)
-	answer.head = slices.Clip(append(append(head, `,"variant":`...), variant...))
-
-	stored := a.payloads.present(payload)
-	if payload == "" || stored == nil {
-		if a.bare == nil {
-			a.bare, _ = a.tail("null")
-		}
-		answer.tail = a.bare
-		return answer
+	text := append(a.text[:0], a.key...)
+	text = append(append(text, `{"key":`...), a.key[:len(a.key)-1]...)
+	text = strconv.AppendBool(append(text, `,"enabled":`...), answer.Enabled)
+	text = append(append(text, `,"variant":`...), variant...)
+	answer.reasonAt = len(text)
+	if answer.usual = NoConditionMatch; answer.Enabled {
+		answer.usual = ConditionMatch
 	}
-	answer.tail, answer.Payload = a.tail(stored.raw)
+	text = appendReason(text, answer.usual, 0)
+	answer.metadataAt = len(text)
+	text = strconv.AppendInt(append(text, `,"metadata":{"id":`...), a.flag.ID, 10)
+	text = strconv.AppendInt(append(text, `,"version":`...), a.flag.Version, 10)
+	text = append(text, `,"description":null,"payload":`...)
+	start, end := len(text), 0
+	if stored := a.payloads.present(payload); payload != "" && stored != nil {
+		text = append(text, stored.raw...)
+		end = len(text)
+	} else {
+		text = append(text, "null"...)
+	}
+	text = strconv.AppendBool(append(text, `,"has_experiment":`...), a.flag.HasExperiment)
+	a.text = append(text, "}}"...)
+	answer.member = slices.Clone(a.text)
+	if end > 0 {
+		answer.Payload = answer.member[start:end:end]
+	}
 	return answer
-}
-
-// tail encodes the metadata; the second result is the payload in it.
-func (a *answers) tail(payload string) (tail, stored []byte) {
-	tail = strconv.AppendInt([]byte(`,"metadata":{"id":`), a.flag.ID, 10)
-	tail = strconv.AppendInt(append(tail, `,"version":`...), a.flag.Version, 10)
-	tail = append(tail, `,"description":null,"payload":`...)
-	start := len(tail)
-	tail = append(tail, payload...)
-	end := len(tail)
-	tail = strconv.AppendBool(append(tail, `,"has_experiment":`...), a.flag.HasExperiment)
-	tail = slices.Clip(append(tail, "}}"...))
-	return tail, tail[start:end:end]
 }
 
 // tableConditions is how many condition indices have their reason pre-encoded.
@@ -120,7 +119,10 @@ func (d *Decision) AppendFlagsV2(dst []byte) []byte {
 
 // AppendV2 appends the flag's member of the map of /flags v2.
 func (r *Result) AppendV2(dst []byte) []byte {
-	dst = append(dst, r.head...)
+	if r.Condition == 0 && r.Reason == r.usual {
+		return append(dst, r.member...)
+	}
+	dst = append(dst, r.member[:r.reasonAt]...)
 	switch {
 	case r.Failed:
 		dst = append(append(dst, `,"failed":true`...), failureFragments[r.fault]...)
@@ -129,7 +131,7 @@ func (r *Result) AppendV2(dst []byte) []byte {
 	default:
 		dst = appendReason(dst, r.Reason, r.Condition)
 	}
-	return append(dst, r.tail...)
+	return append(dst, r.member[r.metadataAt:]...)
 }
 
 // AppendFeatureFlags appends the map of /flags v1 and /decide v3: the value of every flag. One that failed is left out, so that clients keep what they
@@ -171,7 +173,7 @@ func (d *Decision) appendMap(dst []byte, value func(*Result) []byte) []byte {
 		if len(dst) > start {
 			dst = append(dst, ',')
 		}
-		dst = append(append(dst, r.head[:r.Flag.keyBytes]...), v...)
+		dst = append(append(dst, r.member[:r.Flag.keyBytes]...), v...)
 	}
 	return append(dst, '}')
 }
@@ -188,7 +190,7 @@ func (d *Decision) AppendEnabledList(dst []byte) []byte {
 		if len(dst) > start {
 			dst = append(dst, ',')
 		}
-		dst = append(dst, r.head[:r.Flag.keyBytes-1]...)
+		dst = append(dst, r.member[:r.Flag.keyBytes-1]...)
 	}
 	return append(dst, ']')
 }

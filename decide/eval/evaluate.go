@@ -9,6 +9,7 @@ const (
 	no truth = iota
 	yes
 	unknown
+	untested
 )
 
 func (t truth) String() string {
@@ -144,7 +145,7 @@ func (o *outcome) add(a *Answer, f fault) {
 // settle makes the result the answer, unless an unknown leads to another one.
 func (o *outcome) settle(r *Result, a *Answer, reason Reason, condition int) {
 	if o.open || o.possible != nil && o.possible != a {
-		r.Answer, r.Reason, r.Failed, r.ErrorCode, r.fault = r.Flag.off, Failure, true, o.fault.String(), o.fault
+		r.Answer, r.Reason, r.Failed, r.fault = r.Flag.off, Failure, true, o.fault
 		return
 	}
 	r.Answer, r.Reason, r.Condition = a, reason, condition
@@ -303,66 +304,6 @@ func (b *bucket) matches(c *condition) (match truth, why fault) {
 		}
 	}
 	return match, why
-}
-
-// test is the outcome of one filter.
-func (s *Scratch) test(f *filter) (t truth, why fault) {
-	switch f.source {
-	case ofPerson:
-		p := s.get(f.slot)
-		if p == nil {
-			return unknown, faultProperty
-		}
-		return truthOf(f.matcher.match(s, p)), noFault
-	case ofGroup:
-		return s.testGroup(f)
-	case ofCohort:
-		s.cohortsUpTo(f.cohort)
-		if t := s.cohorts[f.cohort.place]; t != unknown {
-			return t.inverted(f.not), noFault
-		}
-		return unknown, max(f.cohort.fault, faultProperty)
-	case ofFlag:
-		return s.testFlag(f)
-	case ofUnknown:
-		return unknown, f.fault
-	default:
-		return no, noFault
-	}
-}
-
-func (s *Scratch) testGroup(f *filter) (t truth, why fault) {
-	if f.group < 0 {
-		return truthOf(f.matcher.absent()), noFault
-	}
-	p := s.get(f.slot)
-	switch state := &s.groups[f.group]; {
-	case p != nil:
-		return truthOf(f.matcher.match(s, p)), noFault
-	case state.absent:
-		return truthOf(f.matcher.absent()), noFault
-	case !state.known:
-		return unknown, faultGroups
-	default:
-		return unknown, faultProperty
-	}
-}
-
-func (s *Scratch) testFlag(f *filter) (t truth, why fault) {
-	value := s.values[f.flag.place]
-	if value == nil {
-		return unknown, faultDependency
-	}
-	switch f.wants {
-	case wantsOn:
-		return truthOf(value.Enabled), noFault
-	case wantsOff:
-		return truthOf(!value.Enabled), noFault
-	case wantsVariant:
-		return truthOf(value.named && value.Variant == f.text.variant), noFault
-	default:
-		return no, noFault
-	}
 }
 
 // cohortsUpTo evaluates cohorts in the program's order until the one given is known: those it refers to come before it.

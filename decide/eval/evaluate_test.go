@@ -295,7 +295,7 @@ func TestLegacyDocuments(t *testing.T) {
 	}
 }
 
-func TestUnreadableFlagsFailAlone(t *testing.T) { // S26, F: a flag that does not compile
+func TestUnreadableFlagsFailAlone(t *testing.T) { // S26, S27
 	good := flagOf(2, "good", `{"groups":[{}]}`)
 	for _, filters := range []string{
 		`null`, `[]`, `"x"`, `{"groups":"x"}`, `{"groups":[7]}`, `{"version":2,"rules":[]}`, `{"groups":[{"rollout_percentage":"50"}]}`,

@@ -28,7 +28,7 @@ func ExampleProgram_Evaluate() {
 
 	// Without the property the flag cannot be decided: PostHog's database may know it.
 	decision := program.Evaluate(&eval.Input{DistinctID: "user-1", Now: time.Now()}, &scratch)
-	fmt.Println(string(decision.AppendFeatureFlags(nil)), decision.Errors, decision.Results[0].ErrorCode)
+	fmt.Println(string(decision.AppendFeatureFlags(nil)), decision.Errors, decision.Results[0].ErrorCode())
 	// Output:
 	// {"new-checkout":true} false
 	// {"new-checkout":false} false

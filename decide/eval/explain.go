@@ -2,7 +2,6 @@ package eval
 
 import (
 	"fmt"
-	"io"
 	"strconv"
 	"strings"
 )
@@ -54,51 +53,6 @@ func (p *Program) Explain(in *Input) Explanation {
 	return e
 }
 
-// WriteText writes the explanation for people.
-func (e *Explanation) WriteText(w io.Writer) error {
-	_, err := fmt.Fprintf(w, "team %d, version %s, errorsWhileComputingFlags %t\n", e.Team, e.Version, e.Errors)
-	for i := range e.Flags {
-		if err == nil {
-			_, err = io.WriteString(w, e.Flags[i].text())
-		}
-	}
-	return err
-}
-
-func (f *FlagExplanation) text() string {
-	outcome := strconv.FormatBool(f.Enabled)
-	switch {
-	case f.Omitted != "" && f.Reason == "":
-		outcome = "omitted: " + f.Omitted
-	case f.Failed:
-		outcome = "failed"
-	case f.Variant != nil:
-		outcome = strconv.Quote(*f.Variant)
-	}
-	text := fmt.Sprintf("\n%s (%d): %s\n", f.Key, f.ID, outcome)
-	if f.Reason != "" {
-		text += fmt.Sprintf("  because: %s (%s)\n", f.Description, f.Reason)
-	}
-	for _, step := range f.Steps {
-		where := ""
-		if step.Condition != nil {
-			where = fmt.Sprintf("condition %d: ", *step.Condition+1)
-		}
-		text += "  - " + where + step.What
-		if step.Hash != nil {
-			text += " at " + formatFloat(*step.Hash)
-		}
-		if step.Result != "" {
-			text += ": " + step.Result
-		}
-		text += "\n"
-	}
-	if f.Payload != "" {
-		text += "  payload: " + f.Payload + "\n"
-	}
-	return text
-}
-
 func formatFloat(f float64) string {
 	return strconv.FormatFloat(f, 'g', -1, 64)
 }
@@ -130,7 +84,7 @@ func (r *recorder) end(result *Result, onlyNeeded bool) {
 	}
 	f.Reason = result.Reason.String()
 	if result.Failed {
-		f.Reason = result.ErrorCode
+		f.Reason = result.ErrorCode()
 	}
 	if result.Condition >= 0 {
 		f.Condition = new(result.Condition)
@@ -184,11 +138,16 @@ func (r *recorder) variant(b *bucket, c *condition, a *Answer) {
 		result = string(a.value)
 	}
 	id, known := b.identifier(c.group)
-	if c.override != nil || !known {
-		r.add(c.index, "variant of the condition, or the only possible one", result, nil)
-		return
+	switch {
+	case c.override != nil:
+		r.add(c.index, "variant that the condition names", result, nil)
+	case known:
+		r.add(c.index, fmt.Sprintf("variant of %q", b.flag.prefix+id+"variant"), result, new(b.s.hash(b.flag.prefix, id, "variant")))
+	case a != nil:
+		r.add(c.index, "the only variant that anybody can get", result, nil)
+	default:
+		r.add(c.index, "variant by a hash of what is not known here", result, nil)
 	}
-	r.add(c.index, fmt.Sprintf("variant of %q", b.flag.prefix+id+"variant"), result, new(b.s.hash(b.flag.prefix, id, "variant")))
 }
 
 func (r *recorder) holdout(b *bucket, id string, t truth) {

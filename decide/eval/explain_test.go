@@ -3,7 +3,9 @@ package eval
 import (
 	"encoding/json"
 	"flag"
+	"fmt"
 	"os"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -25,6 +27,8 @@ func explainTeam() *Program {
 		strings.TrimSuffix(flagOf(8, "device", `{"groups":[{}]}`), "}")+`,"bucketing_identifier":"device_id"}`,
 		flagOf(9, "odd", `{"groups":[{"properties":[{"key":"x","type":"group","value":1}]},{"properties":[`+inCohort(2)+`]},{"properties":[`+inCohort(3)+`]},
 			{"properties":[{"key":"id","type":"cohort","value":"x"}]}]}`),
+		strings.TrimSuffix(flagOf(10, "one for all", `{"groups":[{}],"multivariate":{"variants":[{"key":"only","rollout_percentage":100}]}}`), "}")+`,"ensure_experience_continuity":true}`,
+		strings.TrimSuffix(flagOf(11, "by hash", `{"groups":[{}],`+variants+`}`), "}")+`,"ensure_experience_continuity":true}`,
 	)
 	team.GroupTypes = groupTypes("organization")
 	team.Cohorts = append(team.Cohorts, cohortOf(1, `"filters":{"properties":{"type":"OR","values":[{"key":"country","value":"DE"}]}}`),
@@ -32,13 +36,49 @@ func explainTeam() *Program {
 	return Compile(team, Options{})
 }
 
+// written is an explained flag as text, for the golden file.
+func written(f *FlagExplanation) string {
+	outcome := strconv.FormatBool(f.Enabled)
+	switch {
+	case f.Omitted != "" && f.Reason == "":
+		outcome = "omitted: " + f.Omitted
+	case f.Failed:
+		outcome = "failed"
+	case f.Variant != nil:
+		outcome = strconv.Quote(*f.Variant)
+	}
+	text := fmt.Sprintf("\n%s (%d): %s\n", f.Key, f.ID, outcome)
+	if f.Reason != "" {
+		text += fmt.Sprintf("  because: %s (%s)\n", f.Description, f.Reason)
+	}
+	for _, step := range f.Steps {
+		where := ""
+		if step.Condition != nil {
+			where = fmt.Sprintf("condition %d: ", *step.Condition+1)
+		}
+		text += "  - " + where + step.What
+		if step.Hash != nil {
+			text += " at " + formatFloat(*step.Hash)
+		}
+		if step.Result != "" {
+			text += ": " + step.Result
+		}
+		text += "\n"
+	}
+	if f.Payload != "" {
+		text += "  payload: " + f.Payload + "\n"
+	}
+	return text
+}
+
 func TestExplainText(t *testing.T) {
 	in := inputOf(t, `{"distinct_id":"user-10","person_properties":{"plan":"Pro","country":"DE","$feature_enrollment/early":true},
 		"groups":{"organization":"o-1"},"group_properties":{"organization":{"tier":1}}}`)
 	e := explainTeam().Explain(in)
 	var text strings.Builder
-	if err := e.WriteText(&text); err != nil {
-		t.Fatal(err)
+	fmt.Fprintf(&text, "team %d, version %s, errorsWhileComputingFlags %t\n", e.Team, e.Version, e.Errors)
+	for i := range e.Flags {
+		text.WriteString(written(&e.Flags[i]))
 	}
 	const golden = "testdata/explain.golden"
 	if *update {

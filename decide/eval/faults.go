@@ -1,5 +1,7 @@
 package eval
 
+import "slices"
+
 // fault is why a value cannot be known.
 type fault uint8
 
@@ -30,6 +32,17 @@ var faultTexts = [...]struct{ code, description string }{
 	faultCohortMissing: {"dependency_not_found_cohort", "Needs a cohort that does not exist"},
 	faultCohortCycle:   {"dependency_cycle_cohort", "Needs a cohort that refers to itself"},
 	faultCohortFilters: {"cohort_filters_parsing_error", "Needs a cohort whose filters cannot be read"},
+}
+
+// ErrorCodes are all that ErrorCode may return.
+func ErrorCodes() []string {
+	var codes []string
+	for _, text := range faultTexts[noFault+1:] {
+		if !slices.Contains(codes, text.code) {
+			codes = append(codes, text.code)
+		}
+	}
+	return codes
 }
 
 func (f fault) String() string {

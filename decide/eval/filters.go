@@ -27,6 +27,7 @@ type filter struct {
 	fault   fault // why it is unknown, of ofUnknown
 	group   int32
 	slot    int32
+	test    int32 // of ofPerson: its place among the program's tests
 	matcher *matcher
 	cohort  *cohort
 	flag    *Flag
@@ -129,7 +130,22 @@ func (c *compiler) personFilter(f *filter, kind string, value *node) {
 		key = metadataPrefix + key
 	}
 	f.source, f.slot = ofPerson, c.personSlot(key)
-	c.matchBy(f, value)
+	same := personTest{f.slot, orExact(f.text.operator), f.text.value}
+	first, known := c.tests[same]
+	if !known {
+		c.matchBy(f, value)
+		f.test = int32(c.p.tests)
+		c.p.tests++
+		c.tests[same] = *f
+		return
+	}
+	f.source, f.fault, f.matcher, f.test = first.source, first.fault, first.matcher, first.test
+}
+
+// personTest is what the outcome of a filter on a person property depends on.
+type personTest struct {
+	slot            int32
+	operator, value string
 }
 
 // matchBy compiles the filter's operator, which is known to exist.
@@ -195,5 +211,76 @@ func (c *compiler) flagFilter(f *filter, owner *Flag, value *node) {
 		f.wants = wantsOff
 	case String:
 		f.wants, f.text.variant = wantsVariant, strings.Clone(value.Text)
+	}
+}
+
+// test is the outcome of one filter.
+func (s *Scratch) test(f *filter) (t truth, why fault) {
+	switch f.source {
+	case ofPerson:
+		if t = s.property(f); t == unknown {
+			return unknown, faultProperty
+		}
+		return t, noFault
+	case ofGroup:
+		return s.testGroup(f)
+	case ofCohort:
+		s.cohortsUpTo(f.cohort)
+		if t := s.cohorts[f.cohort.place]; t != unknown {
+			return t.inverted(f.not), noFault
+		}
+		return unknown, max(f.cohort.fault, faultProperty)
+	case ofFlag:
+		return s.testFlag(f)
+	case ofUnknown:
+		return unknown, f.fault
+	default:
+		return no, noFault
+	}
+}
+
+// property is the outcome of a filter on a person property. Many flags ask the same, so each answer is kept for the evaluation.
+func (s *Scratch) property(f *filter) truth {
+	kept := &s.tests[f.test]
+	if *kept == untested {
+		*kept = unknown
+		if p := s.get(f.slot); p != nil {
+			*kept = truthOf(f.matcher.match(s, p))
+		}
+	}
+	return *kept
+}
+
+func (s *Scratch) testGroup(f *filter) (t truth, why fault) {
+	if f.group < 0 {
+		return truthOf(f.matcher.absent()), noFault
+	}
+	p := s.get(f.slot)
+	switch state := &s.groups[f.group]; {
+	case p != nil:
+		return truthOf(f.matcher.match(s, p)), noFault
+	case state.absent:
+		return truthOf(f.matcher.absent()), noFault
+	case !state.known:
+		return unknown, faultGroups
+	default:
+		return unknown, faultProperty
+	}
+}
+
+func (s *Scratch) testFlag(f *filter) (t truth, why fault) {
+	value := s.values[f.flag.place]
+	if value == nil {
+		return unknown, faultDependency
+	}
+	switch f.wants {
+	case wantsOn:
+		return truthOf(value.Enabled), noFault
+	case wantsOff:
+		return truthOf(!value.Enabled), noFault
+	case wantsVariant:
+		return truthOf(value.named && value.Variant == f.text.variant), noFault
+	default:
+		return no, noFault
 	}
 }

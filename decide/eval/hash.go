@@ -24,8 +24,7 @@ func (s *Scratch) hash(prefix, id, salt string) float64 {
 }
 
 func (s *Scratch) hashAll(prefix, id, salt string) float64 {
-	s.key = append(append(append(s.key[:0], prefix...), id...), salt...)
-	return unit(s.sha1.sum(s.key))
+	return unit(s.sha1.sum(prefix, id, salt))
 }
 
 const (
@@ -42,33 +41,38 @@ type hasher struct {
 	state  encoding.BinaryAppender // of digest; nil if its binary form is not the one known here
 	block  [maxPadded]byte
 	binary []byte
+	long   []byte // a message that block does not hold
 }
 
-// sum is the first 8 bytes of the message's sum.
-func (h *hasher) sum(message []byte) uint64 {
+// sum is the first 8 bytes of the sum of the parts, one after the other.
+func (h *hasher) sum(prefix, id, salt string) uint64 {
 	if h.digest == nil {
 		h.init()
 	}
-	if h.state == nil || len(message) >= maxPadded-lengthSize {
-		sum := sha1.Sum(message)
+	if h.state == nil || len(prefix)+len(id)+len(salt) >= maxPadded-lengthSize {
+		h.long = append(append(append(h.long[:0], prefix...), id...), salt...)
+		sum := sha1.Sum(h.long)
 		return binary.BigEndian.Uint64(sum[:])
 	}
-	return h.padded(message)
+	n := copy(h.block[:], prefix)
+	n += copy(h.block[n:], id)
+	n += copy(h.block[n:], salt)
+	return h.padded(n)
 }
 
 // init makes the digest, and looks whether its binary form holds the state where it is expected.
 func (h *hasher) init() {
 	h.digest = sha1.New()
 	h.state, _ = h.digest.(encoding.BinaryAppender)
-	probe := []byte("abc")
-	want := sha1.Sum(probe)
-	if h.state != nil && h.padded(probe) != binary.BigEndian.Uint64(want[:]) {
+	probe := "abc"
+	want := sha1.Sum([]byte(probe))
+	if h.state != nil && h.padded(copy(h.block[:], probe)) != binary.BigEndian.Uint64(want[:]) {
 		h.state = nil
 	}
 }
 
-func (h *hasher) padded(message []byte) uint64 {
-	n := copy(h.block[:], message)
+// padded is the sum of the first n bytes of block, which leave room for the padding.
+func (h *hasher) padded(n int) uint64 {
 	size := blockSize
 	if n >= blockSize-lengthSize {
 		size = maxPadded

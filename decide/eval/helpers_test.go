@@ -146,7 +146,7 @@ func outcomeOf(r *Result) string {
 	value := string(r.value)
 	reason := r.Reason.String()
 	if r.Failed {
-		value, reason = "failed", r.ErrorCode
+		value, reason = "failed", r.ErrorCode()
 	}
 	if r.Condition < 0 {
 		return value + " " + reason

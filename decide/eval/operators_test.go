@@ -223,7 +223,7 @@ func TestGeoIPFillsGaps(t *testing.T) {
 	}
 }
 
-func TestDistinctID(t *testing.T) {
+func TestDistinctID(t *testing.T) { // S34
 	for text, want := range map[string]int{
 		"": 0, strings.Repeat("a", 200): 200, strings.Repeat("a", 201): 200, strings.Repeat("é", 200): 400, strings.Repeat("é", 201): 400,
 		strings.Repeat("é", 120): 240, strings.Repeat("a", 199) + "😀b": 203, strings.Repeat("\xff", 300): 200,

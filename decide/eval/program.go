@@ -31,6 +31,7 @@ type Program struct {
 	problems []Problem
 
 	slots       int              // number of properties that filters read
+	tests       int              // number of different filters on person properties
 	person      map[string]int32 // key → slot
 	groups      []group
 	derivations []derivation
@@ -46,21 +47,14 @@ type group struct {
 	keys   map[string]int32 // property key → slot
 }
 
-// Flag is a compiled flag.
+// Flag is a compiled flag. What every evaluation reads comes first, so that it lies close together.
 type Flag struct {
-	ID            int64
-	Key           string
-	Version       int64
-	HasExperiment bool
-
-	place      int // in the program
 	active     bool
 	survey     bool
 	runtime    Runtime // RuntimeAll unless it is for one runtime only
-	contexts   []string
-	fault      fault // why it cannot be evaluated
-	refused    bool  // its document is of a kind that fails its dependents, too
-	missing    bool  // it depends, at whatever distance, on a flag that does not exist or on itself
+	fault      fault   // why it cannot be evaluated
+	refused    bool    // its document is of a kind that fails its dependents, too
+	missing    bool    // it depends, at whatever distance, on a flag that does not exist or on itself
 	continuity bool
 	byDevice   bool
 	earlyExit  bool
@@ -69,12 +63,20 @@ type Flag struct {
 	super      *condition
 	holdout    *holdout
 	conditions []condition
-	variants   []variant
-	anyHash    *Answer // what every hash leads to, nil if that differs
-	prefix     string  // what is hashed before an identifier
-	keyBytes   int     // length of the key at the start of each Answer's head
 	off, on    *Answer // a flag that failed has the answer off, too
-	needs      []*Flag
+	anyHash    *Answer // what every hash leads to, nil if that differs
+	variants   []variant
+	prefix     string // what is hashed before an identifier
+
+	ID            int64
+	Key           string
+	Version       int64
+	HasExperiment bool
+
+	place    int // in the program
+	keyBytes int // length of the key at the start of each Answer's member
+	contexts []string
+	needs    []*Flag
 }
 
 // condition is one of a flag's condition sets.

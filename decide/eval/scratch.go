@@ -15,14 +15,14 @@ type Scratch struct {
 	generation uint32
 	slots      []slot
 	groups     []groupState
-	cohorts    []truth // by place in the program's order, as far as cohortsDone
+	cohorts    []truth // by place in the program's order, as far as done
 	done       int
+	tests      []truth   // by place of the test
 	values     []*Answer // by place of the flag; nil = failed
 	wanted     []want
 	device     string // the device id of the request, "" = none
 
 	text []byte // derived texts of properties live here until the next evaluation
-	key  []byte // what is hashed
 	sha1 hasher
 }
 
@@ -141,6 +141,10 @@ func (s *Scratch) begin(p *Program, in *Input) {
 	s.groups = resize(s.groups, len(p.groups))
 	s.cohorts = resize(s.cohorts, len(p.cohorts))
 	s.done = 0
+	s.tests = resize(s.tests, p.tests)
+	for i := range s.tests {
+		s.tests[i] = untested
+	}
 	s.values = resize(s.values, len(p.flags))
 	if s.text = s.text[:0]; cap(s.text) > maxKeptText {
 		s.text = nil

@@ -172,7 +172,7 @@ func parseFloat(text string) (float64, bool) {
 	return f, true
 }
 
-// appendCompact renders a value as PostHog does when it compares text: no blanks, members in the order of their names, numbers by numberText.
+// appendCompact renders a value as PostHog does when it compares text: no blanks, members in the order of their names, numbers by NumberText.
 func appendCompact(dst []byte, n *node) []byte {
 	switch n.Kind {
 	case String:
