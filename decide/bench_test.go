@@ -92,7 +92,7 @@ func BenchmarkDecodeRequest(b *testing.B) {
 }
 
 // The whole handler allocates a handful of small things per request, however many flags there are: the body's text and the values of headers.
-func TestHandlerAllocations(t *testing.T) {
+func TestHandlerAllocations(t *testing.T) { // S41, S49
 	if raceEnabled {
 		t.Skip("allocations are counted without the race detector")
 	}

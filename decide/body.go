@@ -3,6 +3,7 @@ package decide
 import (
 	"bytes"
 	"encoding/base64"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -36,13 +37,17 @@ var (
 
 // body is the memory that one request's body passes through. It is pooled.
 type body struct {
+	room     *room
 	wire     bytes.Buffer
 	inflated bytes.Buffer
 	reader   io.LimitedReader
 	gzip     gzip.Reader
+
+	isLarge, isInflated bool // places in the room that it takes
 }
 
 func (b *body) reset() {
+	b.room.leave(b)
 	if b.wire.Cap() > keptBuffer {
 		b.wire = bytes.Buffer{}
 	}
@@ -62,8 +67,15 @@ func (b *body) read(r *http.Request) error {
 	if n := r.ContentLength; n > 0 && n < keptBuffer {
 		b.wire.Grow(int(n) + bytes.MinRead)
 	}
-	b.reader = io.LimitedReader{R: r.Body, N: maxWireBody + 1}
+	b.reader = io.LimitedReader{R: r.Body, N: keptBuffer}
 	_, err := b.wire.ReadFrom(&b.reader)
+	if err == nil && b.reader.N == 0 {
+		if !b.room.enter(b) {
+			return errCrowded
+		}
+		b.reader.N = maxWireBody + 1 - keptBuffer
+		_, err = b.wire.ReadFrom(&b.reader)
+	}
 	switch {
 	case b.wire.Len() > maxWireBody:
 		return errTooLarge
@@ -80,7 +92,7 @@ func (b *body) decodeInto(req *request, r *http.Request, compression string, leg
 	}
 	switch media := mediaType(r.Header); {
 	case media == "application/x-www-form-urlencoded", legacy && !isBodyType(media):
-		return decodeForm(req, lossy(b.wire.Bytes()), compression, legacy)
+		return b.decodeForm(req, lossy(b.wire.Bytes()), compression, legacy)
 	case !isBodyType(media):
 		return errContentType
 	}
@@ -88,7 +100,7 @@ func (b *body) decodeInto(req *request, r *http.Request, compression string, leg
 	encoded := containsGzip(r.Header["Content-Encoding"])
 	switch {
 	case compression == "lz64" && legacy:
-		return decodeLZ64(req, lossy(data), legacy)
+		return b.decodeLZ64(req, lossy(data), legacy)
 	case compression == "gzip", compression == "gzip-js", compression == "" && (encoded || isGzip(data)):
 		var err error
 		if data, err = b.inflate(data); err != nil {
@@ -115,7 +127,7 @@ func decodeText(req *request, text string, legacy bool) error {
 }
 
 // decodeForm reads data=<base64 of JSON>, all of it percent-encoded; the name is optional.
-func decodeForm(req *request, text, compression string, legacy bool) error {
+func (b *body) decodeForm(req *request, text, compression string, legacy bool) error {
 	if compression != "" && compression != "base64" && !legacy {
 		return errFormCompression
 	}
@@ -126,14 +138,13 @@ func decodeForm(req *request, text, compression string, legacy bool) error {
 		text, _, _ = strings.Cut(text, "=")
 	}
 	if legacy && compression == "lz64" {
-		return decodeLZ64(req, text, legacy)
+		return b.decodeLZ64(req, text, legacy)
 	}
 	decoded, err := decodeBase64(text)
 	if err != nil {
 		return err
 	}
 	if legacy && isGzip(decoded) {
-		var b body
 		if decoded, err = b.inflate(decoded); err != nil {
 			return err
 		}
@@ -159,7 +170,8 @@ func formToken(fields string) string {
 	return ""
 }
 
-func decodeLZ64(req *request, text string, legacy bool) error {
+func (b *body) decodeLZ64(req *request, text string, legacy bool) error {
+	b.room.await(b)
 	decoded, err := lzDecodeBase64(percentDecode(text))
 	if err != nil {
 		return err
@@ -172,8 +184,16 @@ func (b *body) inflate(data []byte) ([]byte, error) {
 		return nil, errGzip
 	}
 	b.inflated.Reset()
-	b.reader = io.LimitedReader{R: &b.gzip, N: maxInflatedBody + 1}
+	declared := declaredSize(data)
+	b.inflated.Grow(min(declared, keptBuffer) + bytes.MinRead)
+	b.reader = io.LimitedReader{R: &b.gzip, N: keptBuffer}
 	_, err := b.inflated.ReadFrom(&b.reader)
+	if err == nil && b.reader.N == 0 {
+		b.room.await(b)
+		b.inflated.Grow(max(0, declared-keptBuffer) + bytes.MinRead)
+		b.reader.N = maxInflatedBody + 1 - keptBuffer
+		_, err = b.inflated.ReadFrom(&b.reader)
+	}
 	switch {
 	case b.inflated.Len() > maxInflatedBody:
 		return nil, errTooLarge
@@ -181,6 +201,17 @@ func (b *body) inflate(data []byte) ([]byte, error) {
 		return nil, errGzip
 	}
 	return b.inflated.Bytes(), nil
+}
+
+// declaredSize is how much gzip data says it inflates to, in its last four bytes, so that a large body is not copied from buffer to buffer. Who lies about it
+// gains nothing: it is never more than the limit, nor than deflate could make of the data.
+func declaredSize(data []byte) int {
+	const trailer, most = 4, 1032 // RFC 1952, 2.3.1, and zlib's "maximum compression factor"
+	if len(data) < trailer {
+		return 0
+	}
+	declared := int(binary.LittleEndian.Uint32(data[len(data)-trailer:]))
+	return min(declared, maxInflatedBody+1, most*len(data))
 }
 
 // mediaType is the content type without its parameters.

@@ -12,6 +12,12 @@ import (
 	"github.com/open-feature/go-sdk-contrib/providers/ofrep"
 	"github.com/open-feature/go-sdk/openfeature"
 	"github.com/posthog/posthog-go"
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	"go.uber.org/zap/zaptest/observer"
+
+	"github.com/everflag/everflag/decide/eval"
 )
 
 // consistency is testdata/consistency.json.
@@ -218,7 +224,10 @@ func TestOFREPProvider(t *testing.T) {
 
 // The tag of a bulk answer depends on the context: S37. All flags without asking: S38. No line in the log for what needs context: S39.
 func TestOFREPBulk(t *testing.T) {
-	h, source := newTestHandler(t, Config{}, everyone("on"), plan("pro-only"))
+	core, logs := observer.New(zapcore.DebugLevel)
+	source := newFakeSource(eval.RulesCurrent)
+	source.put("phc_test", newTeam(t, "phc_test", "", everyone("on"), plan("pro-only")))
+	h := New(Config{}, source, zap.New(core), NewMetrics(prometheus.NewRegistry()))
 	bulk := func(context, tag string) *httptest.ResponseRecorder {
 		return call(h, "POST", "/ofrep/v1/evaluate/flags", `{"context":`+context+`}`, "X-API-Key", "phc_test", "If-None-Match", tag)
 	}
@@ -249,6 +258,9 @@ func TestOFREPBulk(t *testing.T) {
 	source.set(func() { source.position.Stale = time.Hour }) // S19
 	if got := jsonOf(t, bulk(pro, ""))["flags"].([]any)[0].(map[string]any)["reason"]; got != "STALE" {
 		t.Errorf("stale: got reason %v", got)
+	}
+	if logs.Len() > 0 {
+		t.Errorf("%d lines are logged, of level debug and above: %v", logs.Len(), logs.All())
 	}
 }
 

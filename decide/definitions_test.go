@@ -325,7 +325,7 @@ func TestFeedCohorts(t *testing.T) {
 	}
 }
 
-func TestDefinitionsRateLimit(t *testing.T) {
+func TestDefinitionsRateLimit(t *testing.T) { // S42
 	h, _ := definitionsHandler(t, Config{RateLimit: RateLimit{Mode: RateEnforce}}, secretTeam(t, everyone("on")))
 	h.limits.definitions.burst = 1
 	first := getDefinitions(h, "", "phs_test")

@@ -127,8 +127,11 @@ func (x *exchange) errors() *requestErrors {
 
 // bodyError is the answer to a body that could not be read.
 func (e *requestErrors) bodyError(err error) *apiError {
-	if errors.Is(err, errTooLarge) {
+	switch {
+	case errors.Is(err, errTooLarge):
 		return errBodyTooBig
+	case errors.Is(err, errCrowded):
+		return errBusy
 	}
 	return e.undecodable(err)
 }

@@ -21,7 +21,7 @@ type exchange struct {
 	status int
 	sent   bool
 	out    []byte
-	stale  bool   // the answer says so
+	stale  bool   // the answer says that it is stale
 	ofrep  string // the flag that an OFREP request asks for
 	shared []byte // sent instead of out: belongs to others, is not changed
 
@@ -50,6 +50,13 @@ func (x *exchange) end() {
 		x.out = nil
 	}
 	x.out, x.shared, x.ofrep = x.out[:0], nil, ""
+}
+
+// release drops what the request has brought. It is called before the answer is sent, for which a client may let us wait.
+func (x *exchange) release() {
+	if x.body.isLarge || x.body.isInflated {
+		x.request.scratch = eval.Scratch{} // it refers to pieces of the body until it is used again
+	}
 	x.body.reset()
 	x.request.reset()
 }
@@ -61,7 +68,7 @@ func (x *exchange) setVersion(version string) {
 	}
 }
 
-// json answers 200 with what is in out.
+// json says that out is JSON.
 func (x *exchange) json() {
 	x.header["Content-Type"] = contentJSON
 }

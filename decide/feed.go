@@ -2,11 +2,11 @@ package decide
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
-	"strconv"
 	"strings"
 
 	"github.com/klauspost/compress/gzip"
@@ -125,11 +125,7 @@ func contextNames(team *flagcache.Team) map[int64][]string {
 	of := map[int64][]string{}
 	for _, record := range team.FlagContexts {
 		c := readColumns(record.JSON)
-		context := c.text("evaluation_context_id")
-		if context == "" {
-			context = c.text("tag_id")
-		}
-		if name, ok := names[context]; ok {
+		if name, ok := names[cmp.Or(c.text("evaluation_context_id"), c.text("tag_id"))]; ok {
 			id := c.number("feature_flag_id")
 			of[id] = append(of[id], name)
 		}
@@ -143,13 +139,4 @@ func experimentFlags(team *flagcache.Team) map[int64]bool {
 		flags[readColumns(record.JSON).number("feature_flag_id")] = true
 	}
 	return flags
-}
-
-// number is an integer column, 0 if it is not one.
-func (c columns) number(name string) int64 {
-	n, err := strconv.ParseInt(c.text(name), 10, 64)
-	if err != nil {
-		return 0
-	}
-	return n
 }

@@ -119,6 +119,7 @@ func (f *definition) normalize(rules eval.Rules) {
 	f.filters["groups"] = slices.Concat(json.RawMessage(`[{"properties":`), properties, json.RawMessage(`,"rollout_percentage":`), rollout, json.RawMessage(`}]`))
 }
 
+// redact hides payloads that are encrypted.
 func (f *definition) redact() {
 	var payloads document
 	if json.Unmarshal(f.filters["payloads"], &payloads) != nil || payloads == nil {

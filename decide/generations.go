@@ -1,6 +1,9 @@
 package decide
 
-import "sync"
+import (
+	"strings"
+	"sync"
+)
 
 // generations is a bounded cache: when the young generation is full it becomes the old one, and what nobody asked for since is dropped.
 type generations[V any] struct {
@@ -47,5 +50,5 @@ func (g *generations[V]) put(key string, v costed[V]) {
 	if g.cost += v.cost - g.young[key].cost; g.cost > g.limit {
 		g.old, g.young, g.cost = g.young, map[string]costed[V]{}, v.cost
 	}
-	g.young[key] = v
+	g.young[strings.Clone(key)] = v // as a piece of a request it would keep all of it
 }

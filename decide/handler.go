@@ -59,7 +59,8 @@ func New(cfg Config, source Source, logger *zap.Logger, metrics *Metrics) *Handl
 		cfg: cfg, source: source, logger: logger, metrics: metrics, limits: newLimits(cfg.RateLimit, logger, metrics),
 		views: newGenerations[*view](maxViews), texts: newGenerations[[]byte](maxViewTexts), feeds: newGenerations[*feed](maxFeeds),
 	}
-	h.exchanges.New = func() any { return new(exchange) }
+	bodies := newRoom(metrics.busy)
+	h.exchanges.New = func() any { return &exchange{body: body{room: bodies}} }
 	return h
 }
 
@@ -81,6 +82,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if e := h.answer(x, argument); e != nil {
 		x.fail(e)
 	}
+	x.release()
 	x.send()
 }
 
@@ -92,6 +94,7 @@ func (h *Handler) finish(x *exchange) {
 		h.logPanic(problem)
 		if !x.sent {
 			x.fail(errInternal)
+			x.release()
 			x.send()
 			problem = nil
 		}
@@ -147,7 +150,7 @@ func (h *Handler) options(x *exchange) *apiError {
 	return nil
 }
 
-// allow reports whether the method is one of the two; HEAD goes with GET.
+// allow reports whether the method is one of those; HEAD goes with GET.
 func (x *exchange) allow(methods ...string) bool {
 	for _, m := range methods {
 		if x.r.Method == m || x.r.Method == http.MethodHead && m == http.MethodGet {
@@ -258,8 +261,6 @@ func (h *Handler) decide(x *exchange, program *eval.Program) *eval.Decision {
 		req.input.GeoIP = h.cfg.GeoIP.properties(clientAddr(x.r, h.cfg.TrustedProxies))
 	}
 	d := program.Evaluate(&req.input, &req.scratch)
-	if d.Errors {
-		h.metrics.countFailures(d)
-	}
+	h.metrics.count(d)
 	return d
 }

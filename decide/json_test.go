@@ -50,7 +50,7 @@ func TestScanner(t *testing.T) {
 }
 
 // FuzzScanner holds the scanner to encoding/json: what that reads, it reads, and to the same value.
-func FuzzScanner(f *testing.F) {
+func FuzzScanner(f *testing.F) { // S46
 	for _, seed := range []string{`{"a":[1,2.5e3,"x\n",null,true]}`, `[[],{},""]`, `"\ud83d\ude00"`, `-0`, ` [ "a b" , 1 ] `, `{"a":1,"a":2}`} {
 		f.Add(seed)
 	}
@@ -90,7 +90,7 @@ func FuzzScanner(f *testing.F) {
 func FuzzRequest(f *testing.F) {
 	f.Add([]byte(anyone), "v=2", "application/json", "")
 	f.Add([]byte("data=eyJ0b2tlbiI6ICJ0In0%3D"), "v=3&compression=base64", "application/x-www-form-urlencoded", "")
-	f.Add([]byte(zipped(f, 100, '{')), "compression=gzip-js", "text/plain", "gzip")
+	f.Add([]byte(zipped(f, strings.Repeat("{", 100))), "compression=gzip-js", "text/plain", "gzip")
 	f.Add([]byte(`{"token":"phc_test","distinct_id":null,"groups":null,"person_properties":{"a":[[[]]]},"group_properties":{"g":null}}`), "", "", "")
 	f.Add([]byte("N4IgbiBcIEYIYCcCWIC+Q"), "compression=lz64", "text/plain", "")
 	f.Add([]byte("\xff\xfe{\"token\":\"\xe2\x82\"}"), "config=1&v=%zz", "application/json; charset=utf-16", "br")

@@ -39,11 +39,12 @@ func (r RateLimit) withDefaults() RateLimit {
 }
 
 const (
-	// definitionsRate is the rate of full answers of the definitions endpoint per team, revalidationRate that of requests with If-None-Match.
+	// The definitions endpoint, per team and minute: full answers, and requests with If-None-Match.
 	definitionsRate  = 600
 	revalidationRate = 6000
 
 	limiterKeys    = 50_000      // buckets kept per limit; whoever is forgotten starts with a full one
+	limiterKeySize = 200         // bytes of a key that count: as many as a token in posthog_team can have
 	rateLogEvery   = time.Minute // at most one line per limit
 	warnBelowShare = 0.2         // of the bucket left: answers carry the warning header
 )
@@ -120,8 +121,9 @@ type limiter struct {
 	logged time.Time
 }
 
-// allow takes one from the key's bucket; low reports that it is nearly empty.
+// allow takes a token from the key's bucket; low reports that the bucket is nearly empty.
 func (l *limiter) allow(key string, now time.Time) (ok, low bool) {
+	key = key[:min(len(key), limiterKeySize)]
 	bucket, found := l.buckets.get(key)
 	if !found { // two requests at once may each make one: the last one stays
 		bucket = rate.NewLimiter(l.rate, l.burst)
@@ -131,7 +133,7 @@ func (l *limiter) allow(key string, now time.Time) (ok, low bool) {
 	return ok, bucket.TokensAt(now) < warnBelowShare*float64(l.burst)
 }
 
-// log writes a line now and then. It does not say who: keys are data of the request.
+// log writes a line now and then. The line does not name the key: clients choose it, or it identifies them.
 func (l *limiter) log(now time.Time, mode RateMode) {
 	l.mu.Lock()
 	due := now.Sub(l.logged) >= rateLogEvery

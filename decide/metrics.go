@@ -20,6 +20,7 @@ type Metrics struct {
 	inFlight    prometheus.Gauge
 	panics      prometheus.Counter
 	busy        prometheus.Counter
+	regexLimits prometheus.Counter
 }
 
 // NewMetrics registers the metrics.
@@ -41,10 +42,16 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		inFlight: prometheus.NewGauge(prometheus.GaugeOpts{Name: "everflag_decide_requests_in_flight", Help: "Requests being answered."}),
 		panics:   prometheus.NewCounter(prometheus.CounterOpts{Name: "everflag_decide_panics_total", Help: "Requests that panicked."}),
 		busy: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "everflag_decide_busy_total", Help: "Requests turned away by the concurrency limit.",
+			Name: "everflag_decide_busy_total", Help: "Requests turned away because too many run, or too many with large bodies.",
 		}),
 	}
-	r.MustRegister(requests, seconds, m.failures, m.rateLimited, m.inFlight, m.panics, m.busy)
+	m.regexLimits = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "everflag_decide_regex_limits_total", Help: "Searches for a regular expression that hit their limit, so that the pattern did not match.",
+	})
+	r.MustRegister(requests, seconds, m.failures, m.rateLimited, m.inFlight, m.panics, m.busy, m.regexLimits)
+	for _, reason := range eval.ErrorCodes() { // a series that begins with its first event hides it from increase()
+		m.failures.WithLabelValues(reason)
+	}
 	for e := range endpoints {
 		m.seconds[e] = seconds.WithLabelValues(endpointNames[e])
 		for class, name := range statusClasses {
@@ -59,11 +66,17 @@ func (m *Metrics) observe(to endpoint, status int, took time.Duration) {
 	m.seconds[to].Observe(took.Seconds())
 }
 
-// countFailures counts the failed flags of a decision. The reasons are a fixed set.
-func (m *Metrics) countFailures(d *eval.Decision) {
+// count counts what went wrong in a decision: failed flags, by a fixed set of reasons, and regular expressions at their limit.
+func (m *Metrics) count(d *eval.Decision) {
+	if d.RegexLimits > 0 {
+		m.regexLimits.Add(float64(d.RegexLimits))
+	}
+	if !d.Errors {
+		return
+	}
 	for i := range d.Results {
 		if d.Results[i].Failed {
-			m.failures.WithLabelValues(d.Results[i].ErrorCode).Inc()
+			m.failures.WithLabelValues(d.Results[i].ErrorCode()).Inc()
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package decide
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"net/http"
@@ -39,7 +40,7 @@ func (h *Handler) ofrep(x *exchange, key string) *apiError {
 	if err := x.body.decodeContext(req, x.r); err != nil {
 		return currentErrors.bodyError(err)
 	}
-	if req.token = first(bearer(x.r.Header), first(x.r.Header.Get("X-Api-Key"), x.query.token)); req.token == "" {
+	if req.token = cmp.Or(bearer(x.r.Header), x.r.Header.Get("X-Api-Key"), x.query.token); req.token == "" {
 		return currentErrors.noToken
 	}
 	if e := h.limits.checkToken(x, req.token); e != nil {
@@ -146,7 +147,7 @@ func (x *exchange) ofrepReason(r *eval.Result) string {
 
 // ofrepFailure is a flag that cannot be computed: an error, on which providers fall back to the caller's default, and never off.
 func ofrepFailure(r *eval.Result) *apiError {
-	return &apiError{status: http.StatusBadRequest, code: "GENERAL", detail: "The flag cannot be computed: " + r.ErrorCode}
+	return &apiError{status: http.StatusBadRequest, code: "GENERAL", detail: "The flag cannot be computed: " + r.ErrorCode()}
 }
 
 // appendOFREP appends the error in OpenFeature's terms.

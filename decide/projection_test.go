@@ -41,7 +41,7 @@ var projectionScenarios = map[string]struct{ filters, record, request string }{
 	"inactive_omitted":   {filters: `{"groups":[{"properties":[],"rollout_percentage":100}]}`, record: `,"active":false`},
 }
 
-func TestProjections(t *testing.T) {
+func TestProjections(t *testing.T) { // S23
 	var data struct {
 		Provenance string `json:"provenance"`
 		Cases      []struct {

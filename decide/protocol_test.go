@@ -91,7 +91,7 @@ func TestProtocolBodies(t *testing.T) { // S35
 			for name, value := range c.Headers {
 				r.Header.Set(name, value)
 			}
-			var x exchange
+			x := exchange{body: body{room: newRoom(nil)}}
 			x.begin(httptest.NewRecorder(), r, endpointFlags, eval.RulesCurrent)
 			err := x.body.read(r)
 			if err == nil {

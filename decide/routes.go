@@ -1,6 +1,7 @@
 package decide
 
 import (
+	"cmp"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -97,25 +98,18 @@ func (q *query) set(name, value string) {
 			q.version, q.hasVersion = value, true
 		}
 	case "config":
-		q.config = first(q.config, value)
+		q.config = cmp.Or(q.config, value)
 	case "compression":
-		q.compression = first(q.compression, value)
+		q.compression = cmp.Or(q.compression, value)
 	case "token":
-		q.token = first(q.token, value)
+		q.token = cmp.Or(q.token, value)
 	case "personal_api_key":
-		q.personalKey = first(q.personalKey, value)
+		q.personalKey = cmp.Or(q.personalKey, value)
 	case "only_evaluate_survey_feature_flags":
 		q.surveysOnly = isTrue(value)
 	case "send_cohorts":
 		q.sendCohorts = value == "" || isTrue(value)
 	}
-}
-
-func first(old, value string) string {
-	if old != "" {
-		return old
-	}
-	return value
 }
 
 func isTrue(text string) bool {

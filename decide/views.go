@@ -4,6 +4,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"strconv"
 
 	"github.com/everflag/everflag/decide/eval"
 	"github.com/everflag/everflag/internal/flagcache"
@@ -66,9 +67,10 @@ func newView(team *flagcache.Team) *view {
 	return v
 }
 
-// columns are a record's members. The nil columns are all absent.
+// columns are a record's members. In nil ones every column is absent.
 type columns map[string]json.RawMessage
 
+// readColumns returns nil for what is no JSON object, as the cache holds none.
 func readColumns(record []byte) columns {
 	var c columns
 	if err := json.Unmarshal(record, &c); err != nil {
@@ -77,6 +79,7 @@ func readColumns(record []byte) columns {
 	return c
 }
 
+// truth reports whether a boolean column is there and true.
 func (c columns) truth(name string) bool {
 	return string(c[name]) == "true"
 }
@@ -92,6 +95,15 @@ func (c columns) text(name string) string {
 		return ""
 	}
 	return text
+}
+
+// number is an integer column, 0 if it is not one.
+func (c columns) number(name string) int64 {
+	n, err := strconv.ParseInt(c.text(name), 10, 64)
+	if err != nil {
+		return 0
+	}
+	return n
 }
 
 // raw is the column's JSON, null if the column is absent.

@@ -15,8 +15,8 @@
 //	re-read     drop what is gone
 //
 // It revalidates when owner or epoch differ from those it read before, when an entry skips a number, when the stream does not bring what meta counts, when
-// a reconcile ends, and when meta goes back. Versions are compared for equality: after a failover or a restored backup the newer data may well have the
-// smaller number.
+// a reconcile ends, and when meta goes back; and once more if it was interrupted, since meta then is that of a cache of which half has been read. Versions
+// are compared for equality: after a failover or a restored backup the newer data may well have the smaller number.
 //
 // # What an absence means
 //
@@ -25,7 +25,8 @@
 // looked at again once the cache is settled. Thus an empty or half-filled cache never replaces a full view, and a deleted team is gone at once.
 //
 // For a request, [decide.Absent] further asks that the view is all of this owner's cache in this epoch, that meta was polled within 5 s, and that the
-// heartbeat, by the clock of Redis, is younger than 10 s. Nothing is called absent because of the snapshot file alone.
+// heartbeat, by the clock of Redis, is younger than 10 s. One that is still to come says nothing, unless it has changed since the poll before. Nothing is
+// called absent because of the snapshot file alone.
 //
 // # When the cache goes back
 //
@@ -42,8 +43,8 @@
 //
 // An error of Redis costs one line when it begins and one when it ends; in between the follower tries again, every 300 ms or sooner. Every step has a
 // deadline, so that a connection that died in silence is noticed within two seconds. A team whose records are not readable is served as it was, and no
-// absence is certain until it is readable again. The snapshot file is written beside and renamed; one that is damaged, foreign or of a newer format is
-// reported and ignored.
+// absence is certain until it is readable again, or gone. The snapshot file is written beside, under a name of its own, and renamed; one that is damaged,
+// foreign or of a newer format is reported and ignored.
 //
 // # Memory
 //

@@ -2,17 +2,17 @@ package store
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
-	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/everflag/everflag/decide"
 	"github.com/everflag/everflag/internal/flagcache"
@@ -35,7 +35,7 @@ func (b *bundle) again(t *testing.T, change func(*Config)) *bundle {
 	return next.start(t)
 }
 
-// G7, S1, S15, S16: everything is down and decide starts again: the same answers from the file, ready at once, and no 401.
+// G7, S1, S15, S16, S18: everything is down and decide starts again: the same answers from the file, ready at once, and no 401.
 func TestRestartWithEverythingDown(t *testing.T) {
 	t.Parallel()
 	own, b := ownRedis(t, withFile(filepath.Join(t.TempDir(), "snapshot")))
@@ -66,8 +66,11 @@ func TestRestartWithEverythingDown(t *testing.T) {
 	b.w.put(definition{id: 2, mark: "b2"})
 	b.w.beat()
 	c.wants(t, 3*time.Second, map[string]string{"phc_1": "a2", "phc_2": "b2", "phc_9": "absent"})
-	if s := c.Status(); s.Source != "redis" && s.Source != "file" {
+	if s := c.Status(); s.Source != "redis" {
 		t.Errorf("Status = %+v", s)
+	}
+	if n := testutil.ToFloat64(c.metrics.revalidations.WithLabelValues(reasonStart)); n != 0 {
+		t.Errorf("all versions were compared %v times: the file was whole", n)
 	}
 }
 
@@ -199,8 +202,8 @@ func TestFileNotWritten(t *testing.T) {
 	}
 	s := New(Config{SnapshotFile: path})
 	s.loadFile()
-	// A directory stands where the temporary file would be written.
-	if err := os.Mkdir(path+".tmp", 0o700); err != nil {
+	// The directory goes.
+	if err := os.Rename(directory, directory+"-away"); err != nil {
 		t.Fatal(err)
 	}
 	s.changed.Add(1)
@@ -208,19 +211,60 @@ func TestFileNotWritten(t *testing.T) {
 	if status := s.Status(); status.FileError == "" || status.SnapshotAt == nil {
 		t.Errorf("Status = %+v", status)
 	}
+	if err := os.Rename(directory+"-away", directory); err != nil {
+		t.Fatal(err)
+	}
 	after, err := os.ReadFile(path)
 	if err != nil || !bytes.Equal(before, after) {
 		t.Errorf("the file has changed (%v)", err)
-	}
-	if err := os.Remove(path + ".tmp"); err != nil {
-		t.Fatal(err)
 	}
 	s.save()
 	if problem := s.Status().FileError; problem != "" {
 		t.Errorf("problem %q after a write that worked", problem)
 	}
-	if _, err := os.Stat(path + ".tmp"); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("the temporary file is still there: %v", err)
+	if entries, err := os.ReadDir(directory); err != nil || len(entries) != 1 {
+		t.Errorf("beside the file there are %v (%v)", entries, err)
+	}
+}
+
+// S16: two processes with one file, as when the next one starts while the last one drains: whatever is there at any time is whole.
+func TestFileOfTwo(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "snapshot")
+	v := writeSome(t, path, flagcache.DefaultPrefix)
+	var writing sync.WaitGroup
+	for range 2 {
+		writing.Go(func() {
+			for n := range 50 {
+				h := header{Prefix: flagcache.DefaultPrefix, Position: strings.Repeat("p", n*997%4001)} // of another length each time
+				if err := writeSnapshot(path, &snapshot{view: v, header: h}); err != nil {
+					t.Error(err)
+				}
+				if _, err := readSnapshot(path, false); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	writing.Wait()
+}
+
+// What a killed process has left behind goes, what another one writes now stays.
+func TestLeftBehind(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "snapshot")
+	old, young := path+temporaryPart+"1", path+temporaryPart+"2"
+	for _, name := range []string{old, young} {
+		if err := os.WriteFile(name, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Chtimes(old, time.Time{}, time.Now().Add(-time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	New(Config{SnapshotFile: path}).removeLeftBehind()
+	if found, err := filepath.Glob(path + "*"); err != nil || len(found) != 1 || found[0] != young {
+		t.Errorf("left are %v, want %s (%v)", found, young, err)
 	}
 }
 

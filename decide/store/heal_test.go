@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -336,8 +337,21 @@ func TestNewerSchemaRefused(t *testing.T) {
 	b.wants(t, 3*time.Second, map[string]string{"phc_1": "b", "phc_9": "absent"})
 }
 
+// spoil makes the record of a team unreadable.
+func (b *bundle) spoil(t *testing.T, id int64) {
+	t.Helper()
+	b.w.mu.Lock()
+	defer b.w.mu.Unlock()
+	b.w.exec(func(ctx context.Context, pipe redis.Pipeliner) {
+		pipe.HSet(ctx, b.w.keys.Team(id), "team", `{"api_token`)
+		pipe.HSetNX(ctx, b.w.keys.Teams, strconv.FormatInt(id, 10), flagcache.Version(b.w.epoch, b.w.lsn))
+		b.w.entry(ctx, pipe, "team", id, "version", "x")
+		pipe.HSet(ctx, b.w.keys.Meta, flagcache.MetaSeq, b.w.seq)
+	})
+}
+
 // A record that is not readable harms neither other teams nor the team as it was before, and no absence is certain while it lasts.
-func TestUnreadableTeam(t *testing.T) { // S26
+func TestUnreadableTeam(t *testing.T) { // S26, S27
 	t.Parallel()
 	b := setup(t, nil)
 	b.w.fill("one", definition{id: 1, mark: "a"}, definition{id: 2, mark: "b"})
@@ -345,15 +359,16 @@ func TestUnreadableTeam(t *testing.T) { // S26
 	b.wants(t, 3*time.Second, map[string]string{"phc_1": "a", "phc_2": "b", "phc_9": "absent"})
 	stop := b.w.beating()
 	defer stop()
-	b.w.mu.Lock()
-	b.w.exec(func(ctx context.Context, pipe redis.Pipeliner) {
-		pipe.HSet(ctx, b.w.keys.Team(1), "team", `{"api_token`)
-		b.w.entry(ctx, pipe, "team", 1, "version", "x")
-		pipe.HSet(ctx, b.w.keys.Meta, flagcache.MetaSeq, b.w.seq)
-	})
-	b.w.mu.Unlock()
+	b.spoil(t, 1)
 	b.w.put(definition{id: 2, mark: "b2"})
 	b.wants(t, 3*time.Second, map[string]string{"phc_1": "a", "phc_2": "b2", "phc_9": "unavailable"})
 	b.w.put(definition{id: 1, mark: "a2"})
 	b.wants(t, 3*time.Second, map[string]string{"phc_1": "a2", "phc_9": "absent"})
+	b.spoil(t, 5)
+	b.wants(t, 3*time.Second, map[string]string{"phc_5": "unavailable", "phc_9": "unavailable"})
+	// It goes, and the stream does not tell.
+	b.w.client.Del(t.Context(), b.w.keys.Team(5))
+	b.w.client.HDel(t.Context(), b.w.keys.Teams, "5")
+	b.w.lead("two")
+	b.wants(t, 3*time.Second, map[string]string{"phc_1": "a2", "phc_5": "absent", "phc_9": "absent"})
 }

@@ -27,11 +27,12 @@ var errNoHash = errors.New("the index names a team that has no records")
 
 // revalidate compares the versions of all teams with the cache, reads those that differ, and drops those that are gone. The stream is followed from
 // where meta stood before the first look, so whatever changes meanwhile comes once more. A cache that is not settled, or that went back, only adds and
-// renews: what it lacks stays.
+// renews: what it lacks stays. If it does not get to the end, it is owed: the stream tells nothing of what was not read.
 func (f *follower) revalidate(ctx context.Context, meta flagcache.Meta, reason string) error {
 	start := time.Now()
 	f.metrics.revalidations.WithLabelValues(reason).Inc()
 	f.enter(meta)
+	f.cursor.owed = reason
 	trusted := settled(meta) && !f.cursor.distrust
 	found, err := f.scan(ctx, trusted)
 	if err != nil {
@@ -55,6 +56,7 @@ func (f *follower) revalidate(ctx context.Context, meta flagcache.Meta, reason s
 		}
 	}
 	f.publish(d)
+	f.cursor.owed = ""
 	f.loaded(len(d.teams))
 	f.log.Info("compared the cache", zap.String("reason", reason), zap.Int64("epoch", meta.Epoch), zap.Bool("complete", meta.Complete),
 		zap.String("reconcile", meta.Reconcile), zap.Int("teams", f.view.Load().teams.size), zap.Int("changed", len(d.teams)),
@@ -113,6 +115,11 @@ func (f *follower) scan(ctx context.Context, trusted bool) (scanned, error) {
 	for id := range v.teams.all() {
 		if _, ok := seen[id]; !ok {
 			found.absent = append(found.absent, id)
+		}
+	}
+	for id := range f.torn { // what the cache no longer names contradicts nothing
+		if _, ok := seen[id]; !ok {
+			delete(f.torn, id)
 		}
 	}
 	return found, nil

@@ -21,9 +21,10 @@ type cursor struct {
 	distrust  bool
 	heartbeat int64
 
-	held     bool  // the last revalidation kept teams that the cache lacks, or has in an older version
-	resolved bool  // meta was reached since the last revalidation: the view is whole
-	lastSeq  int64 // seq at the poll before
+	owed     string // why all versions are to be compared, until that has been done to the end; empty = they are not
+	held     bool   // the last revalidation kept teams that the cache lacks, or has in an older version
+	resolved bool   // meta was reached since the last revalidation: the view is whole
+	lastSeq  int64  // seq at the poll before
 
 	ahead time.Time // since when meta is ahead of a seq that does not move; zero = it is not
 }
@@ -69,6 +70,8 @@ func (c *cursor) judge(m flagcache.Meta, now time.Time) (verdict, string) {
 		return revalidate, reasonEpoch
 	case c.wentBack(m):
 		return revalidate, reasonBack
+	case c.owed != "":
+		return revalidate, c.owed
 	case c.distrust && settled(m) && m.Heartbeat > c.heartbeat:
 		return revalidate, reasonConfirmed
 	case c.held && !c.distrust && settled(m):

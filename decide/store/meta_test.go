@@ -7,7 +7,7 @@ import (
 	"github.com/everflag/everflag/internal/flagcache"
 )
 
-func TestJudge(t *testing.T) {
+func TestJudge(t *testing.T) { // S14
 	t.Parallel()
 	now := time.Now()
 	at := cursor{owner: "one", epoch: 5, seq: 10, checkpoint: 0x100}
@@ -35,8 +35,10 @@ func TestJudge(t *testing.T) {
 			func(c *cursor) { c.distrust, c.heartbeat = true, 999 },
 			func(m *flagcache.Meta) { m.Reconcile = "x" }, follow, "",
 		},
-		"held, and settled":  {func(c *cursor) { c.held = true }, nil, revalidate, reasonComplete},
-		"held, not complete": {func(c *cursor) { c.held = true }, func(m *flagcache.Meta) { m.Complete = false }, follow, ""},
+		"owed":                {func(c *cursor) { c.owed = reasonStart }, nil, revalidate, reasonStart},
+		"owed, another owner": {func(c *cursor) { c.owed = reasonStart }, func(m *flagcache.Meta) { m.Owner = "two" }, revalidate, reasonOwner},
+		"held, and settled":   {func(c *cursor) { c.held = true }, nil, revalidate, reasonComplete},
+		"held, not complete":  {func(c *cursor) { c.held = true }, func(m *flagcache.Meta) { m.Complete = false }, follow, ""},
 		"ahead for a second": {
 			func(c *cursor) { c.ahead, c.lastSeq = now.Add(-time.Second), 10 },
 			func(m *flagcache.Meta) { m.Seq = 11 }, revalidate, reasonBehind,
@@ -74,7 +76,7 @@ func TestAbsenceNeedsCertainty(t *testing.T) {
 		"heartbeats are over":  {condition{certain: true, polled: now, beat: now.Add(-10 * time.Second)}, false},
 		"never polled":         {condition{certain: true, beat: now}, false},
 		"never a heartbeat":    {condition{certain: true, polled: now}, false},
-		"from the file, alone": {condition{origin: originFile, beat: now}, false},
+		"from the file, alone": {condition{origin: OriginFile, beat: now}, false},
 	} {
 		if got := test.condition.absenceCertain(now); got != test.want {
 			t.Errorf("%s: %t, want %t", name, got, test.want)

@@ -17,6 +17,17 @@ type metrics struct {
 	saves         *prometheus.CounterVec
 }
 
+// reasons to revalidate, all of them.
+var reasons = []string{
+	reasonStart, reasonOwner, reasonEpoch, reasonBack, reasonConfirmed, reasonGap, reasonBehind, reasonReconcile, reasonComplete, reasonEntry,
+}
+
+// Results of writes of the snapshot file: values of a label.
+const (
+	saveWritten = "written"
+	saveFailed  = "failed"
+)
+
 func newMetrics(s *Store, registerer prometheus.Registerer) *metrics {
 	counter := func(name, help string) prometheus.Counter {
 		return prometheus.NewCounter(prometheus.CounterOpts{Name: "everflag_decide_" + name, Help: help})
@@ -34,6 +45,12 @@ func newMetrics(s *Store, registerer prometheus.Registerer) *metrics {
 			Name: "everflag_decide_snapshot_writes_total", Help: "Writes of the snapshot file, by result.",
 		}, []string{"result"}),
 	}
+	for _, reason := range reasons { // a series that begins with its first event hides it from increase()
+		m.revalidations.WithLabelValues(reason)
+	}
+	for _, result := range []string{saveWritten, saveFailed} {
+		m.saves.WithLabelValues(result)
+	}
 	if registerer == nil {
 		return m
 	}
@@ -47,14 +64,14 @@ func newMetrics(s *Store, registerer prometheus.Registerer) *metrics {
 	gauge("programs", "Compiled teams in memory.", nil, func() float64 { n, _ := s.programs.count(); return float64(n) })
 	gauge("program_bytes", "Estimated bytes of the compiled teams.", nil, func() float64 { _, n := s.programs.count(); return float64(n) })
 	gauge("definitions_age_seconds", "Time since the last heartbeat of the cache that was seen; 0 while they come.", nil,
-		func() float64 { return s.now.Load().stale(time.Now()).Seconds() })
-	gauge("last_change_timestamp_seconds", "When the last change was served; 0 = never.", nil, func() float64 { return unix(s.now.Load().applied) })
+		func() float64 { return s.condition.Load().stale(time.Now()).Seconds() })
+	gauge("last_change_timestamp_seconds", "When the last change was served; 0 = never.", nil, func() float64 { return unix(s.condition.Load().applied) })
 	gauge("snapshot_timestamp_seconds", "When the snapshot file was written last; 0 = never.", nil, func() float64 { return unix(s.saved.Load().at) })
-	gauge("epoch", "Epoch of the cache that is followed.", nil, func() float64 { return float64(s.now.Load().cursor.epoch) })
-	for _, source := range []string{"none", "file", "redis", "memory"} {
-		gauge("source", "1 for where answers come from: file, redis, or memory when Redis does not answer.", prometheus.Labels{"source": source},
+	gauge("epoch", "Epoch of the cache that is followed.", nil, func() float64 { return float64(s.condition.Load().cursor.epoch) })
+	for _, source := range []Origin{OriginNone, OriginFile, OriginRedis, OriginMemory} {
+		gauge("source", "1 for where answers come from: file, redis, or memory when Redis does not answer.", prometheus.Labels{"source": string(source)},
 			func() float64 {
-				if s.source(s.now.Load(), time.Now()) == source {
+				if s.source(s.condition.Load(), time.Now()) == source {
 					return 1
 				}
 				return 0

@@ -72,7 +72,7 @@ type team struct {
 	packed  string // the fields, compressed by codec
 	codec   *codec
 
-	program slot
+	slot slot // of its program
 }
 
 var (

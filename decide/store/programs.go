@@ -2,9 +2,11 @@ package store
 
 import (
 	"cmp"
+	"context"
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"go.uber.org/zap"
 
@@ -21,7 +23,7 @@ type slot struct {
 // programs compiles teams on demand and bounds the memory that the results take.
 type programs struct {
 	store *Store
-	tick  atomic.Int64 // seconds since the start, as coarse as the polls: exact enough to tell which programs are in use
+	tick  atomic.Int64 // seconds since the start: exact enough to tell which programs are in use
 
 	mu   sync.Mutex
 	live map[*team]int64 // bytes of the programs of served teams
@@ -31,24 +33,38 @@ type programs struct {
 // hotTicks is how recently a team must have been asked for that a change of it is compiled before it is served, instead of by the next request.
 const hotTicks = 60
 
+// keepTime counts the seconds until the context ends, whether Redis answers or not.
+func (p *programs) keepTime(ctx context.Context) {
+	ticker := time.NewTicker(time.Second)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+			p.tick.Add(1)
+		}
+	}
+}
+
 // of returns the program of a team of the view, compiled now if it is not there. Concurrent callers share one compilation.
 func (p *programs) of(v *view, t *team) (*eval.Program, error) {
-	if tick := p.tick.Load(); t.program.used.Load() != tick {
-		t.program.used.Store(tick)
+	if tick := p.tick.Load(); t.slot.used.Load() != tick {
+		t.slot.used.Store(tick)
 	}
-	if program := t.program.program.Load(); program != nil {
+	if program := t.slot.program.Load(); program != nil {
 		return program, nil
 	}
-	t.program.compiling.Lock()
-	defer t.program.compiling.Unlock()
-	if program := t.program.program.Load(); program != nil {
+	t.slot.compiling.Lock()
+	defer t.slot.compiling.Unlock()
+	if program := t.slot.program.Load(); program != nil {
 		return program, nil
 	}
 	program, err := p.compile(v, t)
 	if err != nil {
 		return nil, err
 	}
-	t.program.program.Store(program)
+	t.slot.program.Store(program)
 	p.account(t)
 	return program, nil
 }
@@ -69,15 +85,17 @@ func (p *programs) compile(v *view, t *team) (*eval.Program, error) {
 
 // prepare compiles the teams of the next view that replace teams in use, so that no request waits for it. It runs before the view is served.
 func (p *programs) prepare(next *view, d *draft) {
+	work := newBreather()
 	for id, t := range d.teams {
+		work.pause()
 		old, ok := d.base.teams.get(id)
-		if t == nil || !ok || old.program.program.Load() == nil || p.tick.Load()-old.program.used.Load() > hotTicks {
+		if t == nil || !ok || old.slot.program.Load() == nil || p.tick.Load()-old.slot.used.Load() > hotTicks {
 			continue
 		}
-		t.program.used.Store(old.program.used.Load())
+		t.slot.used.Store(old.slot.used.Load())
 		err := contained(func() (err error) {
 			program, err := p.compile(next, t)
-			t.program.program.Store(program)
+			t.slot.program.Store(program)
 			return err
 		})
 		if err != nil {
@@ -98,7 +116,7 @@ func (p *programs) replaced(d *draft) {
 	}
 	p.mu.Unlock()
 	for _, t := range d.teams {
-		if t != nil && t.program.program.Load() != nil {
+		if t != nil && t.slot.program.Load() != nil {
 			p.account(t)
 		}
 	}
@@ -151,13 +169,13 @@ func (p *programs) evict(keep *team, limit int64) {
 		}
 	}
 	slices.SortFunc(byUse, func(a, b *team) int {
-		return cmp.Or(cmp.Compare(a.program.used.Load(), b.program.used.Load()), cmp.Compare(a.id, b.id))
+		return cmp.Or(cmp.Compare(a.slot.used.Load(), b.slot.used.Load()), cmp.Compare(a.id, b.id))
 	})
 	for _, t := range byUse {
 		if p.used <= limit-limit/8 {
 			return
 		}
-		t.program.program.Store(nil)
+		t.slot.program.Store(nil)
 		p.used -= p.live[t]
 		delete(p.live, t)
 		p.store.metrics.evictions.Inc()

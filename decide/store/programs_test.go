@@ -1,14 +1,18 @@
 package store
 
 import (
+	"context"
 	"fmt"
+	"path/filepath"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/everflag/everflag/decide"
+	"github.com/everflag/everflag/internal/flagcache"
 	"github.com/everflag/everflag/internal/testenv"
 )
 
@@ -94,9 +98,40 @@ func TestMemoryLimit(t *testing.T) {
 	v := b.view.Load()
 	first, _ := v.teams.get(1)
 	last, _ := v.teams.get(teams)
-	if first.program.program.Load() != nil || last.program.program.Load() == nil {
+	if first.slot.program.Load() != nil || last.slot.program.Load() == nil {
 		t.Error("not the programs used least recently were dropped")
 	}
+}
+
+// Which programs are in use is also known while Redis is away, or where there is none: a team that is asked for all the time keeps its program, while
+// others come and go.
+func TestMemoryLimitWithoutRedis(t *testing.T) {
+	t.Parallel()
+	const teams, inUse = 20, 1
+	file := filepath.Join(t.TempDir(), "snapshot")
+	v := writeSome(t, file, flagcache.DefaultPrefix)
+	synctest.Test(t, func(t *testing.T) {
+		s := New(Config{SnapshotFile: file, MaxMemory: v.records + 40_000}) // the programs take five times that
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- s.Run(ctx) }()
+		synctest.Wait()
+		for id := range int64(teams) {
+			for _, asked := range []int64{inUse, id + 1} {
+				if _, lookup := s.Program(tokenOf(asked)); lookup != decide.Found {
+					t.Fatalf("team %d: %v", asked, lookup)
+				}
+				time.Sleep(2 * time.Second)
+			}
+		}
+		if compiled, evicted := testutil.ToFloat64(s.metrics.compiles), testutil.ToFloat64(s.metrics.evictions); compiled != teams || evicted == 0 {
+			t.Errorf("%v compilations for %d teams, %v programs dropped", compiled, teams, evicted)
+		}
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 // The programs of teams that go are no longer counted, nor are their records.

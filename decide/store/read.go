@@ -101,7 +101,9 @@ func (f *follower) readOnce(ctx context.Context, d *draft, ids []int64) (reading
 func (f *follower) take(d *draft, got reading, named map[int64]struct{}) {
 	var p packer
 	known := f.codecs.forTeams(d.base.teams.size, slices.Collect(maps.Values(got.hashes)))
+	work := newBreather()
 	for id, hash := range got.hashes {
+		work.pause()
 		_, isNamed := named[id]
 		switch {
 		case len(hash) > 0:

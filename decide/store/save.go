@@ -44,7 +44,7 @@ func (s *Store) loadFile() cursor {
 		}
 	}
 	s.report(func(c *condition) {
-		c.origin, c.since, c.checkpoint, c.commitTime = originFile, time.Now(), h.Position, h.Commit
+		c.origin, c.since, c.checkpoint, c.commitTime = OriginFile, time.Now(), h.Position, h.Commit
 		if h.Beat != 0 {
 			c.beat = time.UnixMilli(h.Beat)
 		}
@@ -55,11 +55,25 @@ func (s *Store) loadFile() cursor {
 	return cursor{owner: h.Owner, epoch: h.Epoch, seq: h.Seq, checkpoint: h.Checkpoint}
 }
 
+// leftBehind is the age at which nobody can still be writing a temporary file.
+const leftBehind = 10 * time.Minute
+
+// removeLeftBehind removes the temporary files of processes that were killed while they wrote.
+func (s *Store) removeLeftBehind() {
+	found, _ := filepath.Glob(s.cfg.SnapshotFile + temporaryPart + "*") // a path that is no pattern leaves some files
+	for _, path := range found {
+		if at := modified(path); !at.IsZero() && time.Since(at) > leftBehind {
+			_ = os.Remove(path) // it takes room and does no other harm
+		}
+	}
+}
+
 // tryFile says at once what the first write would find out when it is needed.
 func (s *Store) tryFile() {
 	if s.cfg.Client == nil {
 		return // nothing will be written
 	}
+	s.removeLeftBehind()
 	path := s.cfg.SnapshotFile
 	file, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".try-*")
 	if err == nil {
@@ -80,8 +94,8 @@ func modified(path string) time.Time {
 	return info.ModTime()
 }
 
-// saveInTurn writes the file whenever the definitions have changed, until the context ends.
-func (s *Store) saveInTurn(ctx context.Context) {
+// saveRegularly writes the file at every interval in which the definitions have changed, until the context ends.
+func (s *Store) saveRegularly(ctx context.Context) {
 	ticker := time.NewTicker(s.cfg.SnapshotEvery)
 	defer ticker.Stop()
 	for {
@@ -99,7 +113,7 @@ func (s *Store) saveInTurn(ctx context.Context) {
 // saveAtEnd writes the file once more, also if only the position has moved: the next start then has less to catch up with.
 func (s *Store) saveAtEnd() {
 	last := s.saved.Load()
-	if s.changed.Load() != last.views || s.now.Load().checkpoint != last.checkpoint {
+	if s.changed.Load() != last.views || s.condition.Load().checkpoint != last.checkpoint {
 		s.save()
 	}
 }
@@ -108,7 +122,7 @@ func (s *Store) saveAtEnd() {
 func (s *Store) save() {
 	views := s.changed.Load()
 	// The condition first: the view may then be ahead of it, which costs a few teams read twice, but never behind.
-	c := s.now.Load()
+	c := s.condition.Load()
 	v := s.view.Load()
 	if v.teams.size == 0 && !c.certain {
 		return
@@ -122,14 +136,14 @@ func (s *Store) save() {
 	}
 	start := time.Now()
 	if err := writeSnapshot(s.cfg.SnapshotFile, &snapshot{header: h, view: v}); err != nil {
-		s.metrics.saves.WithLabelValues("failed").Inc()
+		s.metrics.saves.WithLabelValues(saveFailed).Inc()
 		if last := *s.saved.Load(); last.problem == "" {
 			s.log.Error("the snapshot file was not written", zap.Error(err))
 		}
 		s.saved.Store(s.saved.Load().failed(err))
 		return
 	}
-	s.metrics.saves.WithLabelValues("written").Inc()
+	s.metrics.saves.WithLabelValues(saveWritten).Inc()
 	s.saved.Store(&saved{views: views, checkpoint: c.checkpoint, at: time.Now()})
 	s.log.Debug("snapshot file written", zap.Int("teams", v.teams.size), zap.Duration("took", time.Since(start)))
 }

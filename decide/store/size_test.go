@@ -51,10 +51,10 @@ func TestLargeInstallation(t *testing.T) {
 			return nil
 		})
 		took := time.Since(start)
-		peak := resident(t)
+		peak := testenv.Resident(t, os.Getpid())
 		n := s.view.Load()
 		settle()
-		t.Logf("from %s: ready in %v; resident %d MB, after collection %d MB; %d teams, records %d MB", from, took, peak>>20, resident(t)>>20, n.teams.size, n.records>>20)
+		t.Logf("from %s: ready in %v; resident %d MB, after collection %d MB; %d teams, records %d MB", from, took, peak>>20, testenv.Resident(t, os.Getpid())>>20, n.teams.size, n.records>>20)
 		start = time.Now()
 		cancel()
 		if err := <-done; err != nil {
@@ -71,20 +71,6 @@ func TestLargeInstallation(t *testing.T) {
 func settle() {
 	runtime.GC()
 	debug.FreeOSMemory()
-}
-
-// resident returns the resident set size of this process.
-func resident(t *testing.T) int64 {
-	t.Helper()
-	text, err := os.ReadFile("/proc/self/statm")
-	if err != nil {
-		t.Skipf("no /proc here: %v", err)
-	}
-	var size, pages int64
-	if _, err := fmt.Sscan(string(text), &size, &pages); err != nil {
-		t.Fatal(err)
-	}
-	return pages * int64(os.Getpagesize())
 }
 
 func fillLarge(t *testing.T, client *redis.Client) {

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"runtime"
 
 	"github.com/klauspost/compress/s2"
@@ -192,14 +193,16 @@ func (r *textReader) team(known []*codec) *team {
 	return t
 }
 
-// writeSnapshot replaces the file. Whoever reads the path sees the old file or the new one, also after a power cut.
+// temporaryPart is between the path of the file and what makes the name of a temporary one its own.
+const temporaryPart = ".tmp-"
+
+// writeSnapshot replaces the file. Whoever reads the path sees the old file or the new one, also after a power cut, and if two processes write it.
 func writeSnapshot(path string, snap *snapshot) (err error) {
-	temporary := path + ".tmp"
-	// The file holds tokens.
-	file, err := os.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	file, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+temporaryPart+"*") // for its owner alone: it holds tokens
 	if err != nil {
 		return fmt.Errorf("writing the snapshot file: %w", err)
 	}
+	temporary := file.Name()
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, os.Remove(temporary))
@@ -212,7 +215,7 @@ func writeSnapshot(path string, snap *snapshot) (err error) {
 	if err := errors.Join(err, file.Close()); err != nil {
 		return fmt.Errorf("writing the snapshot file: %w", err)
 	}
-	// A crash up to here leaves the old file, and a temporary one that the next write truncates.
+	// A crash up to here leaves the old file, and a temporary one that a later start removes.
 	if err := os.Rename(temporary, path); err != nil {
 		return fmt.Errorf("putting the snapshot file in place: %w", err)
 	}

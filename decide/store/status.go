@@ -16,8 +16,8 @@ import (
 const (
 	// certainFor is how long after a successful poll an absence is still believed.
 	certainFor = 5 * time.Second
-	// beatsWithin is how old a heartbeat may be for the cache to count as following its source.
-	beatsWithin = 10 * time.Second
+	// clockSlack is how far a heartbeat may be ahead of the clock of Redis.
+	clockSlack = time.Second
 )
 
 // condition is what is known of the source, besides the teams. It is immutable: the follower replaces it.
@@ -29,7 +29,7 @@ type condition struct {
 	whole      bool           // the view is all of the cursor's cache, and no more
 	certain    bool           // whole, and what the cache lacks is gone from the source
 	checkpoint string         // version text of the last position known to be in the view
-	origin     origin
+	origin     Origin
 	since      time.Time // when the origin was loaded
 	applied    time.Time // when the last change was served
 	commitTime int64     // µs since 1970, of that change; 0 = unknown
@@ -37,24 +37,26 @@ type condition struct {
 	failing    time.Time // since when
 }
 
-// origin is where the definitions came from.
-type origin string
+// Origin is where answers come from.
+type Origin string
 
+// The origins, also values of a metric's label.
 const (
-	originNone  origin = "none"
-	originFile  origin = "file"
-	originRedis origin = "redis"
+	OriginNone   Origin = "none"
+	OriginFile   Origin = "file"
+	OriginRedis  Origin = "redis"
+	OriginMemory Origin = "memory" // once from Redis, which does not answer now
 )
 
 // absenceCertain reports whether a token that is not in the view certainly belongs to no team.
 func (c *condition) absenceCertain(now time.Time) bool {
 	since := now.Sub(c.polled)
-	return c.certain && since < certainFor && now.Sub(c.beat) < beatsWithin
+	return c.certain && since < certainFor && now.Sub(c.beat) < flagcache.HeartbeatWithin
 }
 
-// settled reports whether the view is all of a cache that is complete, even if that is without teams.
-func (c *condition) settled() bool {
-	return c.origin == originFile || c.origin == originRedis && c.meta.Complete
+// mayBeEmpty reports whether a view without teams can be right: it is of a file, or of a cache that is complete.
+func (c *condition) mayBeEmpty() bool {
+	return c.origin == OriginFile || c.origin == OriginRedis && c.meta.Complete
 }
 
 // stale is how long the last heartbeat is past its due; 0 while heartbeats come.
@@ -63,7 +65,7 @@ func (c *condition) stale(now time.Time) time.Duration {
 	if from.IsZero() {
 		from = c.since
 	}
-	if age := now.Sub(from); age >= beatsWithin {
+	if age := now.Sub(from); age >= flagcache.HeartbeatWithin {
 		return age
 	}
 	return 0
@@ -71,22 +73,28 @@ func (c *condition) stale(now time.Time) time.Duration {
 
 // report replaces the condition. Only the follower calls it, after the view that it speaks of is served.
 func (s *Store) report(change func(c *condition)) {
-	next := *s.now.Load()
+	next := *s.condition.Load()
 	change(&next)
-	s.now.Store(&next)
+	s.condition.Store(&next)
 }
 
 // saw reports a poll.
 func (f *follower) saw(meta flagcache.Meta, clock time.Time) {
 	f.report(func(c *condition) {
+		before := c.meta.Heartbeat
 		c.meta, c.polled, c.failure = meta, time.Now(), f.waiting
 		if f.waiting == "" {
 			c.failing = time.Time{}
 		} else if c.failing.IsZero() {
 			c.failing = c.polled
 		}
-		if meta.Heartbeat != 0 {
-			c.beat = c.polled.Add(-max(0, meta.HeartbeatAge(clock)))
+		switch age := meta.HeartbeatAge(clock); {
+		case meta.Heartbeat == 0:
+		case age > -clockSlack:
+			c.beat = c.polled.Add(-max(0, age))
+		case before != 0 && before != meta.Heartbeat:
+			// It is still to come, by the clock of a replica that is late, or of a server whose clock has gone back. That it has changed is all it tells.
+			c.beat = c.polled
 		}
 		f.describe(c)
 	})
@@ -95,10 +103,20 @@ func (f *follower) saw(meta flagcache.Meta, clock time.Time) {
 // describe fills in what the cursor says.
 func (f *follower) describe(c *condition) {
 	c.cursor = f.cursor
+	if f.cursor.resolved {
+		c.fromRedis()
+	}
 	c.whole = f.cursor.resolved && !f.cursor.held && !f.cursor.distrust && len(f.torn) == 0
 	c.certain = c.whole && f.waiting == "" && settled(c.meta) && c.meta.Owner == f.cursor.owner && c.meta.Epoch == f.cursor.epoch
 	if f.cursor.resolved && f.cursor.checkpoint != 0 {
 		c.checkpoint = flagcache.Version(f.cursor.epoch, f.cursor.checkpoint)
+	}
+}
+
+// fromRedis notes that what is served is what Redis has: it was compared, or the stream has brought what the file lacked.
+func (c *condition) fromRedis() {
+	if c.origin != OriginRedis {
+		c.origin, c.since = OriginRedis, time.Now()
 	}
 }
 
@@ -110,9 +128,7 @@ func (f *follower) reportCertainty() {
 // loaded reports that the view was compared with Redis.
 func (f *follower) loaded(changed int) {
 	f.report(func(c *condition) {
-		if c.origin != originRedis {
-			c.origin, c.since = originRedis, time.Now()
-		}
+		c.fromRedis()
 		if changed > 0 {
 			c.applied = time.Now()
 		}
@@ -153,8 +169,8 @@ func (f *follower) works() {
 
 // Status is the state of the store, for people and for /status.
 type Status struct {
-	Source       string     `json:"source"` // none, file, redis, or memory: once from Redis, which does not answer now
-	Since        time.Time  `json:"since"`  // when the definitions were first loaded from there
+	Source       Origin     `json:"source"`
+	Since        time.Time  `json:"since"` // when the definitions were first loaded from there
 	Position     string     `json:"position"`
 	AgeSeconds   float64    `json:"age_seconds"` // since the last heartbeat; 0 while they come
 	Epoch        int64      `json:"epoch"`
@@ -178,7 +194,7 @@ type Status struct {
 
 // Status returns the state of the store.
 func (s *Store) Status() Status {
-	c, v, now := s.now.Load(), s.view.Load(), time.Now()
+	c, v, now := s.condition.Load(), s.view.Load(), time.Now()
 	file := s.saved.Load()
 	programs, programBytes := s.programs.count()
 	status := Status{
@@ -196,11 +212,11 @@ func (s *Store) Status() Status {
 }
 
 // source names where answers come from now.
-func (s *Store) source(c *condition, now time.Time) string {
-	if c.origin == originRedis && (c.failure != "" || now.Sub(c.polled) >= certainFor) {
-		return "memory"
+func (s *Store) source(c *condition, now time.Time) Origin {
+	if c.origin == OriginRedis && (c.failure != "" || now.Sub(c.polled) >= certainFor) {
+		return OriginMemory
 	}
-	return string(c.origin)
+	return c.origin
 }
 
 func optional(t time.Time) *time.Time {

@@ -66,11 +66,10 @@ type Store struct {
 	metrics  *metrics
 	codecs   codecs
 	programs programs
-	started  time.Time
 
-	view    atomic.Pointer[view]      // stored by the follower
-	now     atomic.Pointer[condition] // stored by the follower
-	changed atomic.Int64              // counts the views
+	view      atomic.Pointer[view]      // stored by the follower
+	condition atomic.Pointer[condition] // stored by the follower
+	changed   atomic.Int64              // counts the views
 
 	saved atomic.Pointer[saved] // stored by the writer of the file
 }
@@ -78,10 +77,10 @@ type Store struct {
 // New returns a Store that serves nothing until Run has found something.
 func New(cfg Config) *Store {
 	cfg = cfg.withDefaults()
-	s := &Store{cfg: cfg, log: cfg.Logger, started: time.Now()}
+	s := &Store{cfg: cfg, log: cfg.Logger}
 	s.programs = programs{store: s, live: make(map[*team]int64)}
 	s.view.Store(&view{})
-	s.now.Store(&condition{origin: originNone, since: s.started})
+	s.condition.Store(&condition{origin: OriginNone, since: time.Now()})
 	s.saved.Store(&saved{})
 	s.metrics = newMetrics(s, cfg.Registerer)
 	return s
@@ -95,12 +94,13 @@ func (s *Store) Run(ctx context.Context) error {
 		f.cursor = s.loadFile()
 	}
 	var running sync.WaitGroup
+	running.Go(func() { s.programs.keepTime(ctx) })
 	if s.cfg.Client != nil {
 		running.Go(func() { f.run(ctx) })
 	}
 	if s.cfg.SnapshotFile != "" {
 		s.tryFile()
-		running.Go(func() { s.saveInTurn(ctx) })
+		running.Go(func() { s.saveRegularly(ctx) })
 	}
 	<-ctx.Done()
 	running.Wait()
@@ -157,7 +157,7 @@ func (s *Store) find(token string) (*view, *team, decide.Lookup) {
 		return v, t, decide.Found
 	}
 	// Certainty first, then the view once more: the team may have come in between, and a view is never older than the certainty about it.
-	if !s.now.Load().absenceCertain(time.Now()) {
+	if !s.condition.Load().absenceCertain(time.Now()) {
 		return nil, nil, decide.Unavailable
 	}
 	v = s.view.Load()
@@ -175,10 +175,10 @@ func (s *Store) unusable(t *team, err error) {
 
 // Position says which state of the source the answers reflect.
 func (s *Store) Position() decide.Position {
-	c := s.now.Load()
+	c := s.condition.Load()
 	v := s.view.Load()
 	return decide.Position{
-		Ready:      v.teams.size > 0 || c.settled(),
+		Ready:      v.teams.size > 0 || c.mayBeEmpty(),
 		Checkpoint: c.checkpoint,
 		Stale:      c.stale(time.Now()),
 	}

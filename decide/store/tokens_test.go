@@ -16,7 +16,7 @@ import (
 	"github.com/everflag/everflag/internal/testenv"
 )
 
-// G2, S45: readers run while teams are replaced and swap their tokens, and never see half of a change: neither a team with records of two versions nor
+// G2, S45, F60: readers run while teams are replaced and swap their tokens, and never see half of a change: neither a team with records of two versions nor
 // a token without its team.
 func TestReadersNeverSeeHalfAChange(t *testing.T) {
 	t.Parallel()
@@ -168,7 +168,7 @@ func TestCacheMovesDuringRead(t *testing.T) {
 }
 
 // decide needs to read the cache and nothing else: the user of this test may do no more than doc.go says.
-func TestReadOnlyUser(t *testing.T) { // S6
+func TestReadOnlyUser(t *testing.T) { // S6, S5
 	t.Parallel()
 	own, b := ownRedis(t, nil)
 	rules := []any{"ACL", "SETUSER", "decide", "on", ">secret", "resetkeys", "%R~{test}:*", "resetchannels", "-@all"}
@@ -200,7 +200,7 @@ func TestReadOnlyUser(t *testing.T) { // S6
 // A Cluster behaves as one Redis: all keys share a slot.
 func TestCluster(t *testing.T) { // S52
 	t.Parallel()
-	own := testenv.RedisServer(t, testenv.RedisOptions{Conf: map[string]string{"cluster-enabled": "yes", "cluster-port": testenv.FreePort(t)}})
+	own := testenv.RedisServer(t, testenv.RedisOptions{Process: true, Conf: map[string]string{"cluster-enabled": "yes", "cluster-port": testenv.FreePort(t)}})
 	client := own.Client(t)
 	if err := client.Do(t.Context(), "CLUSTER", "ADDSLOTSRANGE", 0, 16383).Err(); err != nil {
 		t.Fatal(err)

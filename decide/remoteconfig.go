@@ -142,7 +142,7 @@ func sessionRecording(team columns) (value []byte, domains []string) {
 	return value, domains
 }
 
-// sampleRate is null for everything, as PostHog says it.
+// sampleRate is null where everything is recorded, as PostHog has it.
 func sampleRate(team columns) any {
 	if rate := team.text("session_recording_sample_rate"); rate != "" && rate != "1.00" {
 		return rate
@@ -150,7 +150,7 @@ func sampleRate(team columns) any {
 	return nil
 }
 
-// orNull is the column, and null for what Python takes for false.
+// orNull is the column, or null if its value is one that Python takes for false.
 func orNull(team columns, name string) json.RawMessage {
 	switch raw := team.raw(name); string(raw) {
 	case "0", "{}", "[]", `""`, "false":
@@ -160,6 +160,7 @@ func orNull(team columns, name string) json.RawMessage {
 	}
 }
 
+// linkedFlag is the flag that recording depends on: its key, or key and variant.
 func linkedFlag(team columns) any {
 	var linked struct {
 		Key     *string `json:"key"`
