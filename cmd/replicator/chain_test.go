@@ -20,7 +20,7 @@ import (
 
 // demoToken is the token of the first team of both seeds, rolloutFlag a flag of it with one condition and no properties.
 const (
-	demoToken   = "phc_demoEverflag2f6c9d1b8e4a7305"
+	demoToken   = testenv.DemoToken
 	rolloutFlag = "new-checkout"
 )
 
@@ -32,12 +32,19 @@ type server struct {
 
 func startDecide(t *testing.T, redisURL, prefix, snapshotFile string) *server {
 	t.Helper()
+	s := runDecide(t, redisURL, prefix, snapshotFile)
+	testenv.Eventually(t, settle, func() error { return get("http://" + s.admin + "/readyz") })
+	return s
+}
+
+// runDecide does not wait until it is ready.
+func runDecide(t *testing.T, redisURL, prefix, snapshotFile string, more ...string) *server {
+	t.Helper()
 	s := &server{addr: "127.0.0.1:" + testenv.FreePort(t), admin: "127.0.0.1:" + testenv.FreePort(t)}
-	s.Program = testenv.Run(t, testenv.Build(t, "cmd/decide"), []string{
+	s.Program = testenv.Run(t, testenv.Build(t, "cmd/decide"), append([]string{
 		"DECIDE_REDIS_URL=" + redisURL, "DECIDE_KEY_PREFIX=" + prefix, "DECIDE_SNAPSHOT_FILE=" + snapshotFile, "DECIDE_ADDR=" + s.addr,
 		"DECIDE_ADMIN_ADDR=" + s.admin, "DECIDE_DRAIN_DELAY=0s",
-	}, "serve")
-	testenv.Eventually(t, settle, func() error { return get("http://" + s.admin + "/readyz") })
+	}, more...), "serve")
 	return s
 }
 
@@ -98,7 +105,7 @@ func (s *server) serves(ctx context.Context, token, flag string, want bool) erro
 }
 
 // TestChain runs the programs on real servers, on both generations of PostHog's tables: what SQL says is what both decide processes answer.
-func TestChain(t *testing.T) {
+func TestChain(t *testing.T) { // S7
 	t.Parallel()
 	for _, schema := range []testenv.SchemaVersion{testenv.Schema2026, testenv.Schema2023} {
 		t.Run(fmt.Sprint(schema), func(t *testing.T) {

@@ -2,27 +2,29 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"strings"
+	"time"
 
 	"go.uber.org/zap"
 
 	"github.com/everflag/everflag/cachewriter"
+	"github.com/everflag/everflag/internal/admin/pages"
 	"github.com/everflag/everflag/internal/change"
 	"github.com/everflag/everflag/internal/command"
 	"github.com/everflag/everflag/internal/logging"
 	"github.com/everflag/everflag/replication"
 )
 
-// dispatch runs the chosen command.
-func (s *settings) dispatch(ctx context.Context, name string, stdout, stderr io.Writer) error {
+// Dispatch runs the chosen command.
+func (s *settings) Dispatch(ctx context.Context, name string, stdout, stderr io.Writer) error {
 	switch name {
 	case "version":
-		_, err := fmt.Fprintln(stdout, "replicator", command.Version(version))
-		return err
+		return s.Version.Print(stdout, command.BuildOf("replicator", version))
+	case "completion":
+		return s.Completion.Print(stdout, "replicator")
 	case "setup":
 		return s.setup(ctx, stdout, stderr)
 	case "teardown":
@@ -70,6 +72,9 @@ func (s *settings) setup(ctx context.Context, stdout, stderr io.Writer) error {
 	return err
 }
 
+// unreachable is what to do about a server that does not answer.
+const unreachable = "look whether the address is right, the server runs and nothing is in between; docs/operations.md says what it needs"
+
 // check prints what both sides find. Warnings alone are no failure: a server with default settings has some.
 func (s *settings) check(ctx context.Context, stdout io.Writer) error {
 	config, err := s.replication()
@@ -83,7 +88,7 @@ func (s *settings) check(ctx context.Context, stdout io.Writer) error {
 	defer func() { _ = client.Close() }() // it was only read
 	findings, err := replication.Check(ctx, config)
 	if err != nil {
-		findings = append(findings, replication.Finding{Object: "--postgres-url", Problem: err.Error(), Remedy: "see docs/operations.md", Fatal: true})
+		findings = append(findings, replication.Finding{Object: "--postgres-url", Problem: err.Error(), Remedy: unreachable, Fatal: true})
 	}
 	source, err := replication.Identify(ctx, config)
 	if err != nil {
@@ -91,10 +96,13 @@ func (s *settings) check(ctx context.Context, stdout io.Writer) error {
 	}
 	ofCache, err := cachewriter.New(s.writer(client, zap.NewNop())).Check(ctx, source)
 	if err != nil {
-		ofCache = append(ofCache, cachewriter.Finding{What: err.Error(), Remedy: "see docs/operations.md", Fatal: true})
+		findings = append(findings, replication.Finding{Object: "--redis-url", Problem: err.Error(), Remedy: unreachable, Fatal: true})
 	}
 	for _, f := range ofCache {
 		findings = append(findings, replication.Finding{Object: "Redis", Problem: f.What, Remedy: f.Remedy, Fatal: f.Fatal})
+	}
+	for i, f := range findings {
+		findings[i].Problem, findings[i].Remedy = logging.Redact(f.Problem), logging.Redact(f.Remedy)
 	}
 	if err := printFindings(stdout, findings, s.Check.JSON); err != nil {
 		return err
@@ -112,18 +120,22 @@ func printFindings(stdout io.Writer, findings []replication.Finding, asJSON bool
 		if findings == nil {
 			findings = []replication.Finding{}
 		}
-		return printJSON(stdout, findings)
+		return command.PrintJSON(stdout, findings)
 	}
 	if len(findings) == 0 {
 		_, err := fmt.Fprintln(stdout, "nothing found that would fail or hurt")
 		return err
 	}
+	sheet := command.NewSheet(stdout)
 	for _, f := range findings {
-		if _, err := fmt.Fprintln(stdout, logging.Redact(f.String())); err != nil {
-			return err
+		mood, level := command.Warn, "warning"
+		if f.Fatal {
+			mood, level = command.Bad, "error"
 		}
+		sheet.Line(mood, level, "%s", f.Object+": "+f.Problem)
+		sheet.Line(command.Plain, "", "%s", f.Remedy)
 	}
-	return nil
+	return sheet.Print()
 }
 
 // verify compares without leadership; only a repair needs the leader.
@@ -139,7 +151,7 @@ func (s *settings) verify(ctx context.Context, stdout, stderr io.Writer) error {
 		return err
 	}
 	if s.Verify.JSON {
-		err = printJSON(stdout, report)
+		err = command.PrintJSON(stdout, report)
 	} else {
 		err = printVerify(stdout, report)
 	}
@@ -164,14 +176,14 @@ func (s *settings) compare(ctx context.Context, stderr io.Writer) (replication.V
 
 func printVerify(stdout io.Writer, r replication.VerifyReport) error {
 	var text strings.Builder
-	fmt.Fprintf(&text, "compared %d teams with %d rows, looking %d times: ", r.Teams, r.Rows, r.Looks)
+	fmt.Fprintf(&text, "compared %s with %s, in %s: ", pages.Count(r.Teams, "team"), pages.Count(r.Rows, "row"), pages.Count(r.Looks, "look"))
 	switch {
 	case r.Error != "":
 		fmt.Fprintf(&text, "not completed: %s\n", r.Error)
 	case r.Drift == 0:
 		text.WriteString("no drift\n")
 	default:
-		fmt.Fprintf(&text, "%d records differ\n", r.Drift)
+		fmt.Fprintf(&text, "drift in %s\n", pages.Count(r.Drift, "record"))
 	}
 	for _, d := range r.Differences {
 		fmt.Fprintf(&text, "  team %d, %s %s: %s\n", d.Team, d.Entity, d.Key, d.Detail)
@@ -189,13 +201,10 @@ func (s *settings) rebuild(ctx context.Context, stdout, stderr io.Writer) error 
 	if err != nil {
 		return err
 	}
+	if s.Rebuild.JSON {
+		return command.PrintJSON(stdout, report)
+	}
 	_, err = fmt.Fprintf(stdout, "rebuilt: %d teams, %d rows; %d teams written, %d removed, in %s\n",
-		report.Teams, report.Rows, report.TeamsWritten, report.TeamsGone, report.Took.Round(1e6))
+		report.Teams, report.Rows, report.TeamsWritten, report.TeamsGone, report.Took.Round(time.Millisecond))
 	return err
-}
-
-func printJSON(out io.Writer, value any) error {
-	encoder := json.NewEncoder(out)
-	encoder.SetIndent("", "  ")
-	return encoder.Encode(value)
 }

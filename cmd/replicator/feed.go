@@ -5,10 +5,10 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/everflag/everflag/cachewriter"
+	"github.com/everflag/everflag/internal/admin/pages"
 	"github.com/everflag/everflag/internal/change"
 	"github.com/everflag/everflag/internal/flagcache"
 	"github.com/everflag/everflag/replication"
@@ -20,10 +20,7 @@ const (
 )
 
 // feed is what the cache took last, for people: what changed and how long that took, never a value. It is safe for concurrent use.
-type feed struct {
-	mu      sync.Mutex
-	entries []entry // the newest last
-}
+type feed struct{ entries pages.Recent[entry] }
 
 // entry is a transaction, or a reconcile.
 type entry struct {
@@ -126,20 +123,7 @@ func flagKey(row *change.Row) string {
 	return row.Key
 }
 
-func (f *feed) add(e entry) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if len(f.entries) == feedLength {
-		f.entries = slices.Delete(f.entries, 0, 1)
-	}
-	f.entries = append(f.entries, e)
-}
+func (f *feed) add(e entry) { f.entries.Add(e, feedLength) }
 
 // last returns the entries, the newest first.
-func (f *feed) last() []entry {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	entries := slices.Clone(f.entries)
-	slices.Reverse(entries)
-	return entries
-}
+func (f *feed) last() []entry { return f.entries.All() }

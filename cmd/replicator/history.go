@@ -1,11 +1,11 @@
 package main
 
 import (
-	"context"
 	"slices"
 	"sync"
 	"time"
 
+	"github.com/everflag/everflag/internal/admin/pages"
 	"github.com/everflag/everflag/internal/change"
 	"github.com/everflag/everflag/internal/logging"
 	"github.com/everflag/everflag/replication"
@@ -17,11 +17,12 @@ const (
 	turnsLength   = 30
 )
 
-// history remembers the last hour, second by second, and the last turns of state. It is safe for concurrent use.
+// history remembers the last hour, second by second, and the last turns of state. One goroutine notes them, any may read them.
 type history struct {
-	mu      sync.Mutex
-	moments []moment // oldest first
-	turns   []turn   // oldest first
+	turns pages.Recent[turn]
+
+	mu      sync.Mutex // guards what follows
+	moments []moment   // oldest first
 }
 
 // moment is what a chart shows of one second.
@@ -39,53 +40,58 @@ type turn struct {
 	At    time.Time
 	Role  replication.Role
 	Ready bool
-	Why   string // if not ready
+	Why   string // why it is not ready, or whom it stands by for
+
+	TakenOver bool // from another replicator
 }
 
-// follow looks at the status every second until the context ends.
-func (h *history) follow(ctx context.Context, status func() replication.Status) error {
-	ticker := time.NewTicker(historyEvery)
-	defer ticker.Stop()
-	for {
-		h.note(status(), time.Now())
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-ticker.C:
-		}
-	}
-}
-
+// note adds a moment, and a turn if something is another than before.
 func (h *history) note(status replication.Status, now time.Time) {
-	m := moment{at: now, ready: status.Ready, leads: status.Role == replication.RoleLeader, lag: -1, retained: status.RetainedWAL}
+	lag := time.Duration(-1)
 	if status.LagSeconds >= 0 {
-		m.lag = time.Duration(status.LagSeconds * float64(time.Second))
+		lag = time.Duration(status.LagSeconds * float64(time.Second))
 	}
-	m.position, _ = change.ParseLSN(status.Checkpoint) // empty before there is one, which is zero
+	position, _ := change.ParseLSN(status.Checkpoint) // empty before there is one, which is zero
+	h.keep(moment{at: now, ready: status.Ready, leads: status.Role == replication.RoleLeader, lag: lag, retained: status.RetainedWAL, position: position})
 	t := turn{At: now, Role: status.Role, Ready: true}
+	if status.Role == replication.RoleStandby {
+		t.Why = status.Detail // another process in it is another leader
+	}
 	if err := ready(status); err != nil {
 		t.Ready, t.Why = false, logging.Redact(err.Error())
 	}
+	if past := h.turns.All(); len(past) > 0 {
+		last := past[0]
+		if last.Role == t.Role && last.Ready == t.Ready && last.Why == t.Why {
+			return
+		}
+		t.TakenOver = t.Role == replication.RoleLeader && last.Role != t.Role && stoodBy(past)
+	}
+	h.turns.Add(t, turnsLength)
+}
+
+func (h *history) keep(m moment) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if len(h.moments) == historyLength {
 		h.moments = slices.Delete(h.moments, 0, historyLength/10) // a few at a time, so that they seldom move
 	}
 	h.moments = append(h.moments, m)
-	if n := len(h.turns); n > 0 && h.turns[n-1].Role == t.Role && h.turns[n-1].Ready == t.Ready && h.turns[n-1].Why == t.Why {
-		return
+}
+
+// stoodBy says whether this replicator stood by before it connected. Turns are the newest first.
+func stoodBy(turns []turn) bool {
+	for _, t := range turns {
+		if t.Role != replication.RoleConnecting {
+			return t.Role == replication.RoleStandby
+		}
 	}
-	if len(h.turns) == turnsLength {
-		h.turns = slices.Delete(h.turns, 0, 1)
-	}
-	h.turns = append(h.turns, t)
+	return false
 }
 
 // last returns copies, the moments oldest first and the turns newest first.
 func (h *history) last() ([]moment, []turn) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	turns := slices.Clone(h.turns)
-	slices.Reverse(turns)
-	return slices.Clone(h.moments), turns
+	return slices.Clone(h.moments), h.turns.All()
 }

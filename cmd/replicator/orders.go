@@ -22,14 +22,15 @@ import (
 // orders are the routes by which a running replicator is told to do something. They answer when it is done.
 func orders(replicator *replication.Replicator) map[string]http.Handler {
 	return map[string]http.Handler{
-		"POST /rebuild": order(func(r *http.Request) (any, error) { return replicator.Rebuild(r.Context()) }),
-		"POST /verify": order(func(r *http.Request) (any, error) {
+		"POST /rebuild": orderHandler(func(r *http.Request) (any, error) { return replicator.Rebuild(r.Context()) }),
+		"POST /verify": orderHandler(func(r *http.Request) (any, error) {
 			return replicator.Verify(r.Context(), r.URL.Query().Get("repair") == "true")
 		}),
 	}
 }
 
-func order(do func(*http.Request) (any, error)) http.Handler {
+// orderHandler answers with the report of what was done.
+func orderHandler(do func(*http.Request) (any, error)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		report, err := do(r)
 		switch {

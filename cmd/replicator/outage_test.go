@@ -171,6 +171,9 @@ func TestRedisKillCycles(t *testing.T) {
 			if err := d.serves(t.Context(), demoToken, rolloutFlag, !on); err != nil {
 				t.Errorf("cycle %d, with Redis away: %v", n, err)
 			}
+			if err := get("http://" + d.admin + "/readyz"); err != nil {
+				t.Errorf("cycle %d, not ready for want of Redis: %v", n, err)
+			}
 		}
 		in.redis.Start(t)
 		slowest = max(slowest, in.served(t, 2*time.Second, on))

@@ -1,15 +1,12 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"embed"
 	"fmt"
-	"io/fs"
 	"maps"
 	"math"
 	"net/http"
-	"os"
 	"strings"
 	"time"
 
@@ -33,18 +30,14 @@ type board struct {
 }
 
 func newBoard(status func() replication.Status, feed *feed, log *zap.Logger) (*board, error) {
-	files, err := fs.Sub(templates, "pages")
-	if err != nil {
-		return nil, err
-	}
-	host, _ := os.Hostname() // it only helps to tell two pages apart
-	site, err := pages.New("replicator", command.Version(version)+" on "+cmp.Or(host, "an unnamed host"), files, log)
+	site, err := pages.New("replicator", command.BuildOf("replicator", version).Text(), templates, log)
 	return &board{status: status, feed: feed, history: &history{}, site: site}, err
 }
 
-// Run follows the status until the context ends.
+// Run notes the status every second until the context ends.
 func (b *board) Run(ctx context.Context) error {
-	return b.history.follow(ctx, b.status)
+	pages.Follow(ctx, historyEvery, func() { b.history.note(b.status(), time.Now()) })
+	return nil
 }
 
 // with adds the page to the routes.
@@ -143,6 +136,14 @@ func (v indexView) Ago(t time.Time) string {
 
 // Leads says whether the figures of the leader are this replicator's own.
 func (v indexView) Leads() bool { return v.Role == replication.RoleLeader }
+
+// Elsewhere says who knows a figure that this replicator does not.
+func (v indexView) Elsewhere() string {
+	if v.Role == replication.RoleStandby {
+		return "the leader knows"
+	}
+	return "not known without Postgres"
+}
 
 // Whose names the teams of an entry.
 func (e entry) Whose() string {

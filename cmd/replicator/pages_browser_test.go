@@ -58,11 +58,13 @@ func TestPagesInBrowser(t *testing.T) {
 		"REPLICATOR_POSTGRES_URL=" + w.pg.URL, "REPLICATOR_REDIS_URL=" + rd.URL, "REPLICATOR_ADMIN_ADDR=127.0.0.1:" + port,
 	})
 	board := "http://127.0.0.1:" + port + "/"
-	reader := "http://" + startDecide(t, rd.URL, "everflag", "").admin
+	decide := startDecide(t, rd.URL, "everflag", "")
+	reader := "http://" + decide.admin
 	testenv.Eventually(t, settle, func() error { return get(board + "readyz") })
 
 	visitDecide(t, b, reader)
 	visitReplicator(t, b, w, rd, board, reader)
+	walk(t, b, w, board, decide)
 
 	b.Open(t, browsertest.Desktop, board)
 	b.Check(t)
@@ -115,9 +117,6 @@ func visitReplicator(t *testing.T, b *browsertest.Browser, w *world, rd *testenv
 	b.Fits(t)
 	browsertest.Eval[bool](t, b, "document.querySelector('#charts').scrollIntoView(), true")
 	b.Screenshot(t, "replicator-phone.png")
-	b.Open(t, browsertest.Desktop, board)
-	b.Await(t, "#feed", "flag")
-	b.Screenshot(t, "replicator.png")
 }
 
 // visitDecide finds a team, a flag and an explanation with the keyboard alone.

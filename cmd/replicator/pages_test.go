@@ -88,11 +88,11 @@ func TestPageOfStates(t *testing.T) {
 	wantTexts(t, show(t, newTestBoard(t, filling)), "Reconcile: copying", `max="100" value="40"`, "first &lt;fill&gt;", "Served provisionally")
 
 	standby := replication.Status{Role: replication.RoleStandby, Since: hour, Ready: true, Detail: "pid 77 <leads>", Slot: "everflag", Publication: "pub"}
-	wantTexts(t, show(t, newTestBoard(t, standby)), "Another replicator leads", "pid 77 &lt;leads&gt;", "the leader knows", "on the leader’s page")
+	wantTexts(t, show(t, newTestBoard(t, standby)), "Another replicator leads", "pid 77 &lt;leads&gt;", "the leader knows", "on the page of the replicator that leads")
 
 	lost := replication.Status{Role: replication.RoleConnecting, Since: hour, LastError: "dial postgres://u:sesame@h: no", ErrorSince: hour, LagSeconds: -1}
 	text = show(t, newTestBoard(t, lost))
-	wantTexts(t, text, "No session with Postgres for 1 h", "Clients are served from the cache", "no session with Postgres: dial")
+	wantTexts(t, text, "No session with Postgres for 1 h", "Clients are served from the cache", "no session: dial")
 	if strings.Contains(text, "sesame") {
 		t.Error("the page shows a password")
 	}
@@ -170,8 +170,17 @@ func TestHistory(t *testing.T) {
 	if text := strings.Join(got, " "); text != want {
 		t.Errorf("turns are %q, want %q", text, want)
 	}
+	note(5, replication.Status{Role: replication.RoleStandby, Ready: true, Detail: "in use by process 7"})
+	note(6, replication.Status{Role: replication.RoleStandby, Ready: true, Detail: "in use by process 8"}) // another leader
+	note(7, replication.Status{Role: replication.RoleConnecting})
+	note(8, replication.Status{Role: replication.RoleLeader, Ready: true})
+	note(9, replication.Status{Role: replication.RoleLeader, Ready: true})
+	_, turns = h.last()
+	if len(turns) != 8 || !turns[0].TakenOver || turns[2].Why != "in use by process 8" || turns[2].TakenOver {
+		t.Errorf("after a take-over the turns are %+v", turns)
+	}
 	for second := range 2 * historyLength { // an hour is kept, not more
-		note(5+second, replication.Status{Role: replication.RoleStandby, Ready: second%2 == 0})
+		note(10+second, replication.Status{Role: replication.RoleStandby, Ready: second%2 == 0})
 	}
 	moments, turns := h.last()
 	if len(moments) > historyLength || len(moments) < historyLength*9/10-1 || len(turns) != turnsLength {

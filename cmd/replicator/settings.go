@@ -16,8 +16,8 @@ import (
 
 // settings are all settings of the replicator; their help texts are the manual.
 type settings struct {
-	PostgresURL     string `name:"postgres-url" secret:"" placeholder:"URL" help:"The source, as libpq takes it; several hosts and target_session_attrs are understood. Needs a direct connection, no pooler."`
-	RedisURL        string `name:"redis-url" secret:"" placeholder:"URL" help:"Where the cache is: redis://, rediss://, unix://, redis+sentinel://h1,h2/master or redis+cluster://h1,h2."`
+	PostgresURL     string `name:"postgres-url" secret:"" placeholder:"URL" help:"The source, as libpq takes it; several hosts and target_session_attrs are understood. Needs a direct connection, no pooler. $$REPLICATOR_POSTGRES_URL_FILE names a file that holds it."`
+	RedisURL        string `name:"redis-url" secret:"" placeholder:"URL" help:"Where the cache is: redis://, rediss://, unix://, redis+sentinel://h1,h2/master or redis+cluster://h1,h2. $$REPLICATOR_REDIS_URL_FILE names a file that holds it."`
 	RedisCA         string `name:"redis-ca" placeholder:"FILE" help:"CA certificates (PEM) to trust for rediss:// instead of the system's."`
 	KeyPrefix       string `default:"everflag" help:"Prefix of the cache's keys; one per source."`
 	Schema          string `default:"public" help:"Schema of PostHog's tables."`
@@ -34,11 +34,13 @@ type settings struct {
 	Run      struct{}       `cmd:"" default:"withargs" help:"Keep the cache equal to the tables (the default)."`
 	Setup    setupSettings  `cmd:"" help:"Create or adjust publication and slot."`
 	Teardown struct{}       `cmd:"" help:"Drop slot and publication."`
-	Check    checkSettings  `cmd:"" help:"Find everything that would fail or hurt later, each with a remedy; exit code 2 if there is something."`
-	Rebuild  struct{}       `cmd:"" help:"Reconcile the whole cache with the tables."`
+	Check    command.Format `cmd:"" help:"Find everything that would fail or hurt later, each with a remedy; exit code 2 if there is something."`
+	Rebuild  command.Format `cmd:"" help:"Reconcile the whole cache with the tables."`
 	Verify   verifySettings `cmd:"" help:"Compare the cache with the tables; exit code 3 if they differ."`
-	Status   statusSettings `cmd:"" help:"Show what a running replicator does."`
-	Version  struct{}       `cmd:"" help:"Print what was built."`
+	Status   command.Format `cmd:"" help:"Show what a running replicator does."`
+	Version  command.Format `cmd:"" help:"Print what was built: version, commit and its date, Go."`
+
+	Completion command.Completion `cmd:"" help:"Print a script by which bash, zsh or fish completes commands and flags."`
 }
 
 // workSettings are those of the running replicator.
@@ -46,8 +48,8 @@ type workSettings struct {
 	NoSetup           bool          `name:"no-setup" help:"Do not create or alter the publication: somebody else does."`
 	AllowSourceChange bool          `help:"Fill a cache that mirrors another Postgres cluster."`
 	MaxTxBytes        string        `default:"8MiB" help:"Transactions up to this size are applied row by row; a larger one becomes a reconcile."`
-	MaxRetainedWAL    string        `name:"max-retained-wal" default:"1GiB" help:"Log that Postgres may retain for us while Redis is away; past it the log is released, and the return of Redis is a reconcile. 0 holds it for ever."`
-	AckDelay          time.Duration `default:"0s" help:"How long Postgres keeps log that Redis already holds, as a reserve for a Redis that loses its last writes."`
+	MaxRetainedWAL    string        `name:"max-retained-wal" default:"1GiB" help:"Log that Postgres may retain for us while Redis is away; before it is reached the log is released, and the return of Redis is a reconcile. 0 holds it for ever."`
+	AckDelay          time.Duration `default:"0s" help:"How long Postgres keeps log that Redis already holds, as a reserve for a Redis that loses its last writes; less when half of --max-retained-wal is retained."`
 	WaitReplicas      int           `default:"0" help:"Replicas of Redis that must confirm a write before it counts (WAIT)."`
 	CatalogEvery      time.Duration `default:"5s" help:"Interval between two looks at the definitions of the tables."`
 	ProvisionalAfter  time.Duration `default:"10s" help:"Wait for an exact snapshot after which an incomplete cache is filled from an ordinary one meanwhile."`
@@ -60,23 +62,16 @@ type setupSettings struct {
 	Role     string `default:"everflag" help:"Name of the role in the printed SQL."`
 }
 
-type checkSettings struct {
-	JSON bool `name:"json" help:"Print JSON."`
-}
-
 type verifySettings struct {
+	command.Format
 	Repair bool `help:"Reconcile if there is drift."`
-	JSON   bool `name:"json" help:"Print JSON."`
-}
-
-type statusSettings struct {
-	JSON bool `name:"json" help:"Print JSON."`
 }
 
 // replication returns the settings of the Postgres side.
 func (s *settings) replication() (replication.Config, error) {
 	c := replication.Defaults()
 	c.PostgresURL, c.Schema, c.Slot, c.Publication, c.ApplicationName = s.PostgresURL, s.Schema, s.Slot, s.Publication, s.ApplicationName
+	c.ReadURL = command.SecretReader("REPLICATOR_POSTGRES_URL", s.PostgresURL)
 	c.CacheSchema = flagcache.SchemaVersion
 	o := &s.Work
 	c.NoSetup, c.AllowSourceChange, c.AckDelay = o.NoSetup, o.AllowSourceChange, o.AckDelay
@@ -101,7 +96,7 @@ func (s *settings) replication() (replication.Config, error) {
 // redisClient returns a client that has not connected yet.
 func (s *settings) redisClient() (redis.UniversalClient, error) {
 	client, err := redisconn.Open(redisconn.Config{
-		URL: s.RedisURL, Setting: "--redis-url", CAFile: s.RedisCA, CASetting: "--redis-ca", ClientName: "everflag-replicator",
+		URL: s.RedisURL, ReadURL: command.SecretReader("REPLICATOR_REDIS_URL", s.RedisURL), CAFile: s.RedisCA, ClientName: "everflag-replicator",
 	})
 	if err != nil {
 		return nil, command.BadSettings{Err: err}

@@ -16,7 +16,7 @@ import (
 // newOwnWorld is a world on a Postgres that the test may configure.
 func newOwnWorld(t *testing.T) (*world, *testenv.PGServer) {
 	t.Helper()
-	server := testenv.PostgresServer(t, testenv.PGOptions{})
+	server := testenv.PostgresServer(t, testenv.PGOptions{Process: true}) // whose processes the test may stop, too: those of a container have other ids
 	w := &world{pg: server.Database(t), redis: testenv.Redis(t)}
 	w.slot = "slot_" + strings.ToLower(w.redis.Prefix[max(0, len(w.redis.Prefix)-30):])
 	w.db, w.cache = w.pg.Conn(t), w.redis.Client(t)
@@ -72,7 +72,7 @@ func (w *world) watchTeam(t *testing.T, id int, check func(map[string]string) er
 
 // TestStandbyAway commits while the synchronous standby is away (F1): the commit hangs, and is in the log and in no ordinary snapshot. The cache gets it from
 // the stream, and neither a restart nor a reconcile takes it back; a reconcile waits, and does not keep other changes waiting.
-func TestStandbyAway(t *testing.T) {
+func TestStandbyAway(t *testing.T) { // F61
 	t.Parallel()
 	w, server := newOwnWorld(t)
 	testenv.AddTeam(t, w.pg, 1, nil)

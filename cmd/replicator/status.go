@@ -3,13 +3,13 @@ package main
 import (
 	"cmp"
 	"context"
-	"fmt"
 	"io"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/everflag/everflag/internal/admin"
+	"github.com/everflag/everflag/internal/admin/pages"
+	"github.com/everflag/everflag/internal/command"
 	"github.com/everflag/everflag/replication"
 )
 
@@ -20,7 +20,7 @@ func (s *settings) showStatus(ctx context.Context, stdout io.Writer) error {
 		return err
 	}
 	if s.Status.JSON {
-		err = printJSON(stdout, status)
+		err = command.PrintJSON(stdout, status)
 	} else {
 		err = printStatus(stdout, status, time.Now())
 	}
@@ -28,65 +28,58 @@ func (s *settings) showStatus(ctx context.Context, stdout io.Writer) error {
 }
 
 func printStatus(stdout io.Writer, status replication.Status, now time.Time) error {
-	w := tabwriter.NewWriter(stdout, 0, 0, 2, ' ', 0)
-	line := func(name, format string, args ...any) { fmt.Fprintf(w, "%s\t%s\n", name, fmt.Sprintf(format, args...)) }
-	readiness := "ready"
+	sheet := command.NewSheet(stdout)
+	line := func(name, format string, args ...any) { sheet.Line(command.Plain, name, format, args...) }
+	since := func(t time.Time) string { return pages.Took(now.Sub(t)) }
+	problem := ""
 	if err := ready(status); err != nil {
-		readiness = "not ready: " + err.Error()
+		problem = err.Error()
+		sheet.Line(command.Bad, "state", "%s for %s, not ready: %s", status.Role, since(status.Since), problem)
+	} else {
+		sheet.Line(command.Good, "state", "%s for %s, ready", status.Role, since(status.Since))
 	}
-	line("state", "%s since %s, %s", status.Role, ago(status.Since, now), readiness)
 	if status.Detail != "" {
 		line("", "%s", status.Detail)
 	}
-	line("source", "database %s, system %s, timeline %d", cmp.Or(status.Database, "?"), cmp.Or(status.SystemID, "?"), status.Timeline)
-	line("slot", "%s, publication %s, log retained %s", status.Slot, status.Publication, size(status.RetainedWAL))
+	if status.SystemID != "" {
+		line("source", "database %s, system %s, timeline %d", status.Database, status.SystemID, status.Timeline)
+	}
 	if status.Role == replication.RoleLeader {
+		line("slot", "%s, publication %s, log retained %s", status.Slot, status.Publication, pages.Size(status.RetainedWAL))
 		line("position", "cache %s, acknowledged %s, source %s", status.Checkpoint, status.Acknowledged, status.WALEnd)
-		line("lag", "%s", lag(status))
+		line("lag", "%s, %s of log", indexView{Status: status}.Lag(), pages.Size(status.LagBytes))
+	} else {
+		line("slot", "%s, publication %s", status.Slot, status.Publication)
 	}
 	if status.Released {
-		line("released", "the log is given back unread, because Redis is away: its return is a reconcile")
+		sheet.Line(command.Warn, "released", "the log is given back unread, because Redis is away: its return is a reconcile")
 	}
-	if status.CacheError != "" {
-		line("redis", "%s", status.CacheError)
+	if !strings.Contains(problem, status.CacheError) { // once is enough
+		sheet.Line(command.Bad, "redis", "%s", status.CacheError)
 	}
-	if status.LastError != "" {
-		line("last error", "%s ago: %s", ago(status.ErrorSince, now), status.LastError)
+	if !strings.Contains(problem, status.LastError) {
+		sheet.Line(command.Warn, "last error", "%s ago: %s", since(status.ErrorSince), status.LastError)
 	}
 	if r := status.Reconcile; r != nil {
-		line("reconcile", "%s since %s: %s", r.Stage, ago(r.Since, now), r.Reason)
+		sheet.Line(command.Warn, "reconcile", "%s for %s: %s", r.Stage, since(r.Since), r.Reason)
 		line("", "%s", bar(r))
 		if !r.ProvisionalSince.IsZero() {
-			line("", "provisional since %s", ago(r.ProvisionalSince, now))
+			line("", "served provisionally for %s", since(r.ProvisionalSince))
 		}
 	}
 	if r := status.Reconciled; r != nil {
-		line("last reconcile", "%s ago in %s: %s; %d of %d teams written, %d removed",
-			ago(r.Finished, now), r.Took.Round(time.Millisecond), r.Reason, r.TeamsWritten, r.Teams, r.TeamsGone)
+		line("last reconcile", "%s ago in %s: %s; %d of %s written, %d removed",
+			since(r.Finished), pages.Took(r.Took), r.Reason, r.TeamsWritten, pages.Count(r.Teams, "team"), r.TeamsGone)
 	}
 	if v := status.Verify; v != nil {
-		line("last verify", "%s ago: %d records differ of %d rows%s", ago(v.Finished, now), v.Drift, v.Rows, strings.TrimRight(" "+v.Error, " "))
-	}
-	return w.Flush()
-}
-
-func lag(status replication.Status) string {
-	if status.LagSeconds < 0 {
-		return size(status.LagBytes) + ", time not known"
-	}
-	return fmt.Sprintf("%s, %.1f s", size(status.LagBytes), status.LagSeconds)
-}
-
-func ago(then, now time.Time) string {
-	return now.Sub(then).Round(time.Second).String()
-}
-
-func size(bytes int64) string {
-	for _, unit := range []string{"B", "KiB", "MiB"} {
-		if bytes < 10*1024 {
-			return fmt.Sprintf("%d %s", bytes, unit)
+		mood, outcome := command.Plain, "no drift in "+pages.Count(v.Rows, "row")
+		switch {
+		case v.Error != "":
+			mood, outcome = command.Bad, "not completed: "+v.Error
+		case v.Drift > 0:
+			mood, outcome = command.Bad, "drift in "+pages.Count(v.Drift, "record")
 		}
-		bytes /= 1024
+		sheet.Line(mood, "last verify", "%s ago: %s", since(v.Finished), outcome)
 	}
-	return fmt.Sprintf("%d GiB", bytes)
+	return sheet.Print()
 }
