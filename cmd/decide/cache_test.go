@@ -32,6 +32,8 @@ type cache struct {
 	epoch, seq int64
 	lsn        uint64
 	flags      map[string]string // key → record
+
+	silence func() // stops the heartbeat
 }
 
 // newCache leads the cache of an empty Redis and keeps its heart beating until the test ends.
@@ -54,7 +56,8 @@ func newCache(t testing.TB, space *testenv.KeySpace) *cache {
 			}
 		}
 	})
-	t.Cleanup(func() { cancel(); beating.Wait() })
+	c.silence = func() { cancel(); beating.Wait() }
+	t.Cleanup(c.silence)
 	return c
 }
 

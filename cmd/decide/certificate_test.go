@@ -151,7 +151,7 @@ func TestSnapshotDirectoryNotWritable(t *testing.T) {
 		t.Errorf("status %d, %v", status, err)
 	}
 	d.Signal(t, syscall.SIGTERM)
-	if code := waitCode(t, d.Program); code != 0 {
+	if code := d.WaitWithin(t, settle); code != 0 {
 		t.Errorf("exit code %d after SIGTERM", code)
 	}
 	about := 0

@@ -30,7 +30,7 @@ const initPostHogJS = `
 	posthog.onFeatureFlags((flags, variants, context) => calls.push({ flags, variants, errorsLoading: context.errorsLoading }))
 `
 
-func TestPostHogJS(t *testing.T) {
+func TestPostHogJS(t *testing.T) { // S23
 	t.Parallel()
 	s := newScene(t)
 	p := newPage(t, s)

@@ -14,7 +14,6 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/everflag/everflag/decide"
-	"github.com/everflag/everflag/decide/eval"
 	"github.com/everflag/everflag/decide/store"
 	"github.com/everflag/everflag/internal/command"
 )
@@ -29,8 +28,8 @@ type evalSettings struct {
 	JSON       bool   `name:"json" help:"Print JSON."`
 }
 
-// explainCommand prints what a user gets and why.
-func explainCommand(ctx context.Context, s settings, stdin io.Reader, stdout io.Writer) error {
+// eval prints what a user gets and why.
+func (s *settings) eval(ctx context.Context, stdin io.Reader, stdout io.Writer) error {
 	body, err := s.Eval.body(stdin)
 	if err != nil {
 		return err
@@ -58,18 +57,16 @@ func explainCommand(ctx context.Context, s settings, stdin io.Reader, stdout io.
 		}
 	}
 	if s.Eval.JSON {
-		encoder := json.NewEncoder(stdout)
-		encoder.SetIndent("", "  ")
-		return encoder.Encode(explanation)
+		return command.PrintJSON(stdout, explanation)
 	}
-	return explanation.WriteText(stdout)
+	return explanation.writeText(stdout, time.Now())
 }
 
-// explain loads the definitions and evaluates.
-func (s *settings) explain(ctx context.Context, client redis.UniversalClient, body []byte) (eval.Explanation, error) {
+// explain loads the definitions, evaluates and says where they came from.
+func (s *settings) explain(ctx context.Context, client redis.UniversalClient, body []byte) (*explained, error) {
 	cfg, err := s.storeConfig(client, zap.NewNop())
 	if err != nil {
-		return eval.Explanation{}, err
+		return nil, err
 	}
 	if cfg.Client != nil {
 		cfg.SnapshotFile = "" // it belongs to the process that serves
@@ -83,16 +80,50 @@ func (s *settings) explain(ctx context.Context, client redis.UniversalClient, bo
 		<-ended
 	}()
 	if err := waitReady(ctx, definitions); err != nil {
-		return eval.Explanation{}, err
+		return nil, err
 	}
 	program, lookup := definitions.Program(s.Eval.Token)
 	switch lookup {
 	case decide.Found:
-		return decide.Explain(program, body, time.Now())
+		explanation, err := decide.Explain(program, body, time.Now())
+		return &explained{explanation, provenanceOf(definitions.Status())}, err
 	case decide.Absent:
-		return eval.Explanation{}, fmt.Errorf("no team has the token %q: decide answers 401", s.Eval.Token)
+		return nil, fmt.Errorf("no team has the token %q: decide answers 401", s.Eval.Token)
 	default:
-		return eval.Explanation{}, fmt.Errorf("no team with the token %q is loaded, and the cache is not known to be complete and fresh: decide answers 503", s.Eval.Token)
+		return nil, fmt.Errorf("no team with the token %q is loaded, and the cache is not known to be complete and fresh: decide answers 503", s.Eval.Token)
+	}
+}
+
+// definitionsTimeout bounds how long eval waits for definitions.
+const definitionsTimeout = 10 * time.Second
+
+// settleTimeout is for a cache without a position, which was never filled exactly.
+const settleTimeout = time.Second
+
+// waitReady waits until the store has something to serve, and then for the look at Redis that tells which position that is and whether an absence is certain.
+func waitReady(ctx context.Context, definitions *store.Store) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, definitionsTimeout,
+		fmt.Errorf("no definitions within %s: is --redis-url right, and does the replicator run?", definitionsTimeout))
+	defer cancel()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	var settled time.Time
+	for {
+		switch position := definitions.Position(); {
+		case !position.Ready:
+		case settled.IsZero():
+			settled = time.Now().Add(settleTimeout)
+		case position.Checkpoint != "" || time.Now().After(settled):
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			if problem := definitions.Status().Error; problem != "" {
+				return fmt.Errorf("%w (%s)", context.Cause(ctx), problem)
+			}
+			return context.Cause(ctx)
+		case <-tick.C:
+		}
 	}
 }
 

@@ -1,29 +1,18 @@
 package main
 
 import (
-	"bufio"
-	"bytes"
-	"compress/gzip"
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"net"
 	"net/http"
-	"strconv"
+	"os"
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/everflag/everflag/internal/testenv"
+	"github.com/everflag/everflag/internal/testenv/abuse"
 )
-
-// badRequest is one kind of bad request: the bytes on the wire, and the status that belongs to it; 0 if the connection
-// ends without an answer.
-type badRequest struct {
-	raw    string
-	status int
-}
 
 // patterns that a backtracking engine needs exponential time for; the second needs one, as no other can look ahead.
 const (
@@ -31,171 +20,13 @@ const (
 	flagBacktracks = `{"filters":{"groups":[{"properties":[{"key":"plan","type":"person","operator":"regex","value":"^(?=(a+)+$)(a|a)*b"}],"rollout_percentage":100}]}}`
 )
 
-// post is a request with a body of the given length.
-func post(target, headers, body string) string {
-	return fmt.Sprintf("POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n%s\r\n%s", target, len(body), headers, body)
-}
-
-func get(method, target, headers string) string {
-	return method + " " + target + " HTTP/1.1\r\nHost: x\r\n" + headers + "\r\n"
-}
-
-func zip(t *testing.T, data []byte) string {
-	t.Helper()
-	var out bytes.Buffer
-	w := gzip.NewWriter(&out)
-	_, err := w.Write(data)
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	return out.String()
-}
-
-// with is a proper body with one more member.
-func with(member string) string {
-	return `{"token":"` + token + `","distinct_id":"ada",` + member + `}`
-}
-
-// hostileBodies are bad in what is encoded (S34, S35, S46, S49).
-func hostileBodies(t *testing.T) map[string]badRequest {
-	const to, x = "/flags/?v=2", 1_000_000
-	good := with(`"a":1`)
-	bomb := zip(t, bytes.Repeat([]byte(" "), 64<<20))
-	kinds := map[string]badRequest{
-		"gzip bomb":                    {post(to, "Content-Encoding: gzip\r\n", bomb), 413},
-		"gzip bomb, not announced":     {post(to, "", bomb), 413},
-		"gzip bomb in JSON":            {post(to, "", zip(t, []byte(with(`"a":"`+strings.Repeat("x", 9<<20)+`"`)))), 413},
-		"gzip in gzip":                 {post(to, "", zip(t, []byte(bomb))), 400},
-		"gzip cut off":                 {post(to, "", zip(t, []byte(good))[:20]), 400},
-		"gzip with a wrong sum":        {post(to, "", strings.TrimSuffix(zip(t, []byte(good)), "\x00")+"\x01"), 400},
-		"gzip announced only":          {post(to, "Content-Encoding: gzip\r\n", good), 400},
-		"compression unknown":          {post(to+"&compression=zstd", "", good), 400},
-		"brotli":                       {post(to, "Content-Encoding: br\r\n", "\x1b\x2f\x00\xf8"), 400},
-		"lz64":                         {post(to+"&compression=lz64", "", strings.Repeat("N4Ig", 50_000)), 400},
-		"base64 of nothing":            {post(to, "", "===="), 400},
-		"form":                         {post(to, "Content-Type: application/x-www-form-urlencoded\r\n", "data=%%%zz%"), 400},
-		"multipart":                    {post(to, "Content-Type: multipart/form-data; boundary=x\r\n", "--x\r\n\r\n--x--"), 400},
-		"UTF-16":                       {post(to, "", "\xff\xfe{\x00}\x00"), 400},
-		"invalid UTF-8":                {post(to, "", with(`"person_properties":{"plan":"`+"\xff\xfe\x80"+`"}`)), 200},
-		"lone surrogate":               {post(to, "", with(`"person_properties":{"plan":"\ud800"}`)), 200},
-		"NUL":                          {post(to, "", with(`"person_properties":{"plan":"\u0000"}`)), 200},
-		"arrays without end":           {post(to, "", with(`"a":`)+strings.Repeat("[", 200_000)), 400},
-		"deep arrays":                  {post(to, "", with(`"a":`+strings.Repeat("[", 100_000)+strings.Repeat("]", 100_000))), 400},
-		"deep objects":                 {post(to, "", with(`"a":`+strings.Repeat(`{"a":`, 100_000)+"1"+strings.Repeat("}", 100_000))), 400},
-		"deep properties":              {post(to, "", with(`"person_properties":{"plan":`+strings.Repeat("[", 500)+strings.Repeat("]", 500)+"}")), 400},
-		"100,000 properties":           {post(to, "", with(`"person_properties":{`+strings.Repeat(`"a":1,`, 100_000)+`"b":1}`)), 400},
-		"100,000 groups":               {post(to, "", with(`"groups":{`+strings.Repeat(`"a":1,`, 100_000)+`"b":1}`)), 400},
-		"100,000 flag keys":            {post(to, "", with(`"flag_keys":[`+strings.Repeat(`"a",`, 100_000)+`"b"]`)), 400},
-		"megabyte property":            {post(to, "", with(`"person_properties":{"plan":"`+strings.Repeat("x", x)+`"}`)), 200},
-		"megabyte key":                 {post(to, "", with(`"person_properties":{"`+strings.Repeat("k", x)+`":1}`)), 200},
-		"megabyte token":               {post(to, "", `{"token":"`+strings.Repeat("t", x)+`","distinct_id":"ada"}`), 401},
-		"megabyte distinct id":         {post(to, "", `{"token":"`+token+`","distinct_id":"`+strings.Repeat("é", x/2)+`"}`), 200},
-		"megabyte number":              {post(to, "", with(`"person_properties":{"plan":`+strings.Repeat("9", x)+`}`)), 200},
-		"number without end":           {post(to, "", with(`"person_properties":{"plan":1e999999999}`)), 200},
-		"catastrophic pattern":         {post(to, "", with(`"person_properties":{"plan":"`+strings.Repeat("a", 50)+`!"}`)), 200},
-		"catastrophic pattern, large":  {post(to, "", with(`"person_properties":{"plan":"`+strings.Repeat("a", 100_000)+`!"}`)), 200},
-		"above the limit":              {post(to, "", strings.Repeat(" ", 1<<20+1)), 413},
-		"no body":                      {post(to, "", ""), 400},
-		"distinct id of another type":  {post(to, "", `{"token":"`+token+`","distinct_id":{}}`), 400},
-		"properties of another type":   {post(to, "", with(`"person_properties":[1]`)), 400},
-		"groups of another type":       {post(to, "", with(`"groups":"x"`)), 400},
-		"null maps":                    {post(to, "", with(`"person_properties":null,"groups":null,"group_properties":null,"flag_keys":null`)), 200},
-		"null in maps":                 {post(to, "", with(`"person_properties":{"plan":null},"groups":{"organization":null}`)), 200},
-		"null distinct id":             {post(to, "", `{"token":"`+token+`","distinct_id":null}`), 400},
-		"null token":                   {post(to, "", `{"token":null,"distinct_id":"ada"}`), 401},
-		"injection":                    {post(to, "", `{"token":"' OR 1=1 --\r\nX: y","distinct_id":"ada"}`), 401},
-		"OFREP: null":                  {post("/ofrep/v1/evaluate/flags", "X-API-Key: "+token+"\r\n", `{"context":null}`), 400},
-		"OFREP: deep":                  {post("/ofrep/v1/evaluate/flags", "X-API-Key: "+token+"\r\n", `{"context":`+strings.Repeat("[", 90_000)), 400},
-		"OFREP: key of 10 kB":          {post("/ofrep/v1/evaluate/flags/"+strings.Repeat("k", 10_000), "X-API-Key: "+token+"\r\n", `{"context":{"targetingKey":"ada"}}`), 404},
-		"decide: above the limit":      {post("/decide/?v=3", "", strings.Repeat("[", 1<<20+1)), 413},
-		"decide: base64 of a bomb":     {post("/decide/?v=3", "", bomb), 413},
-		"definitions: long credential": {get("GET", "/flags/definitions?token="+token, "Authorization: Bearer "+strings.Repeat("k", 20_000)+"\r\n"), 401},
-	}
-	for _, body := range []string{"null", "[]", "1", `"x"`, "{", "}", "{}x", `{"a"`, "\x00", "true", "nul", "-", `{"token":"` + token} {
-		kinds["body "+strconv.Quote(body)] = badRequest{post(to, "", body), 400}
-	}
-	return kinds
-}
-
-// hostileMessages are bad as messages of HTTP.
-func hostileMessages() map[string]badRequest {
-	const to = "/flags/?v=2"
-	good := with(`"a":1`)
-	line := "POST " + to + " HTTP/1.1\r\nHost: x\r\n"
-	kinds := map[string]badRequest{
-		"giant header":             {post(to, "X-Flood: "+strings.Repeat("x", 100_000)+"\r\n", good), 431},
-		"many headers":             {post(to, strings.Repeat("X-Flood: x\r\n", 10_000), good), 431},
-		"giant address":            {post("/flags/?v=2&x="+strings.Repeat("x", 100_000), "", good), 431},
-		"long token in path":       {get("GET", "/array/"+strings.Repeat("t", 20_000)+"/config", ""), 401},
-		"path upwards":             {get("GET", "/array/../../../etc/passwd", ""), 404},
-		"NUL in path":              {get("GET", "/array/%00/config", ""), 401},
-		"bad escape":               {get("GET", "/flags/%zz", ""), 400},
-		"no host":                  {"POST " + to + " HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}", 400},
-		"two hosts":                {line + "Host: y\r\nContent-Length: 2\r\n\r\n{}", 400},
-		"two lengths":              {line + "Content-Length: 2\r\nContent-Length: 3\r\n\r\n{}x", 400},
-		"negative length":          {line + "Content-Length: -1\r\n\r\n", 400},
-		"length of two megabytes":  {line + "Content-Length: 2000000\r\n\r\n{", 413},
-		"bad chunk":                {line + "Transfer-Encoding: chunked\r\n\r\nzz\r\n", 400},
-		"endless chunk size":       {line + "Transfer-Encoding: chunked\r\n\r\n" + strings.Repeat("0", 10_000), 400},
-		"unknown transfer":         {line + "Transfer-Encoding: gzip\r\n\r\n", 501},
-		"space in header name":     {line + "X Flood: x\r\n\r\n", 400},
-		"NUL in header":            {line + "X-Flood: \x00\r\n\r\n", 400},
-		"no HTTP":                  {"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", 400},
-		"other version":            {"POST / HTTP/9.9\r\nHost: x\r\n\r\n", 505},
-		"HTTP/2 without asking":    {"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 404},
-		"expectation":              {line + "Expect: miracles\r\nContent-Length: 2\r\n\r\n{}", 417},
-		"1,000 proxies":            {post(to, "X-Forwarded-For: "+strings.Repeat("10.0.0.1, ", 1000)+"::1\r\n", good), 200},
-		"giant origin":             {get("OPTIONS", to, "Origin: http://"+strings.Repeat("o", 20_000)+"\r\nAccess-Control-Request-Method: POST\r\n"), 204},
-		"many parameters":          {post(to+strings.Repeat("&v=1", 5000), "", good), 200},
-		"hangs up in the body":     {line + "Content-Length: 500\r\n\r\n{", 0},
-		"hangs up in the header":   {"POST " + to + " HTTP/1.1\r\nX-A: ", 0},
-		"CONNECT":                  {"CONNECT example.com:443 HTTP/1.1\r\nHost: example.com:443\r\n\r\n", 404},
-		"address of another host":  {get("GET", "http://169.254.169.254/latest/meta-data", ""), 404},
-		"admin path on the public": {get("GET", "/debug/pprof/", ""), 404},
-		"metrics on the public":    {get("GET", "/metrics", ""), 404},
-	}
-	for _, method := range []string{"PUT", "DELETE", "PATCH", "TRACE", "PROPFIND", strings.Repeat("M", 5000)} {
-		kinds["method "+method[:min(len(method), 10)]] = badRequest{get(method, to, ""), 405}
-	}
-	return kinds
-}
-
-// send sends the bytes on a connection of its own, half-closes it, and returns the status; 0 if there is no answer.
-func (h badRequest) send(addr string) (status int, err error) {
-	conn, err := net.Dial("tcp", addr)
-	if err != nil {
-		return 0, err
-	}
-	defer conn.Close()
-	if err := conn.SetDeadline(time.Now().Add(30 * time.Second)); err != nil {
-		return 0, err
-	}
-	var writing sync.WaitGroup
-	writing.Go(func() { // the server may well answer and hang up before it has read all
-		_, _ = io.WriteString(conn, h.raw)
-		if h.status == 0 {
-			_ = conn.Close()
-		}
-	})
-	defer writing.Wait()
-	if h.status == 0 {
-		return 0, nil
-	}
-	answer, err := http.ReadResponse(bufio.NewReader(conn), nil)
-	if err != nil {
-		return 0, err
-	}
-	return answer.StatusCode, answer.Body.Close()
-}
-
-// TestHostileRequests sends 1,000 requests of every bad kind that is known, mixed, from several clients, to the real program: each gets the status that is
-// documented for it, good requests in between are answered, memory stays within bounds, and nothing panics. S29, S34, S35, S46, S49.
+// TestHostileRequests sends 1,000 requests of all bad kinds that are known, or with EVERFLAG_LARGE=1 as many of each, mixed, from several clients, to the real
+// program: each gets the status that is documented for it, good requests in between are answered, memory stays within bounds, nothing panics, and no request is
+// a line in the log. S29, S34, S35, S39, S46, S47, S49.
 func TestHostileRequests(t *testing.T) {
 	t.Parallel()
-	const requests, clients = 1000, 4
+	const clients = 4
+	requests := 1000
 	d := startTarget(t)
 	version := d.cache.define(t, map[string]string{"regex": flagRegex, "backtracks": flagBacktracks})
 	testenv.Eventually(t, settle, func() error {
@@ -205,15 +36,15 @@ func TestHostileRequests(t *testing.T) {
 		}
 		return err
 	})
-	kinds := hostileBodies(t)
-	for name, kind := range hostileMessages() {
-		kinds[name] = kind
+	kinds := abuse.Requests(t, token)
+	if os.Getenv("EVERFLAG_LARGE") != "" {
+		requests *= len(kinds)
 	}
 	var names []string
 	for name := range kinds {
 		names = append(names, name)
 	}
-	before, highest := resident(t, d.PID()), int64(0)
+	before, highest, lines := testenv.Resident(t, d.PID()), int64(0), len(d.Logs())
 	var mu sync.Mutex // guards the next two
 	sent, wrong := 0, map[string]bool{}
 	var working sync.WaitGroup
@@ -225,14 +56,14 @@ func TestHostileRequests(t *testing.T) {
 				if n >= len(names) { // all once, then any
 					name = names[random.IntN(len(names))]
 				}
-				status, err := kinds[name].send(d.addr)
+				status, err := kinds[name].Send(d.addr)
 				mu.Lock()
 				sent++
-				if status != kinds[name].status && !wrong[name] {
+				if status != kinds[name].Status && !wrong[name] {
 					wrong[name] = true
-					t.Errorf("%s: status %d (%v), want %d", name, status, err, kinds[name].status)
+					t.Errorf("%s: status %d (%v), want %d", name, status, err, kinds[name].Status)
 				}
-				highest = max(highest, resident(t, d.PID()))
+				highest = max(highest, testenv.Resident(t, d.PID()))
 				mu.Unlock()
 				if good, _, err := ask(d.addr); err != nil || good != http.StatusOK {
 					t.Errorf("a good request after %s: status %d, %v", name, good, err)
@@ -241,13 +72,19 @@ func TestHostileRequests(t *testing.T) {
 		})
 	}
 	working.Wait()
-	after := resident(t, d.PID())
+	if limit := int64(48 << 20); before > limit { // 27 MiB without the ballast
+		t.Errorf("resident memory was %d MiB before, more than %d: the ballast has been touched", before>>20, limit>>20)
+	}
+	after := testenv.Resident(t, d.PID())
 	t.Logf("%d requests of %d kinds; resident %d MiB before, %d MiB at most, %d MiB after", sent, len(kinds), before>>20, highest>>20, after>>20)
 	// A bomb may take its 8 MiB several times while its buffer grows, and waits for the collector; four clients send them at once.
 	if limit := before + 192<<20; highest > limit {
 		t.Errorf("resident memory reached %d MiB, more than %d", highest>>20, limit>>20)
 	}
 	checkNoPanic(t, d)
+	if said := d.Logs()[lines:]; len(said) > 5 { // none is due to a request
+		t.Errorf("%d lines are logged meanwhile: %q", len(said), said)
+	}
 }
 
 // checkNoPanic wants the program to run, to have met no panic and to have logged nothing above info.

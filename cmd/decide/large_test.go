@@ -58,14 +58,14 @@ func TestStartFromFileAlone(t *testing.T) {
 	if all := fmt.Sprint(want); !strings.Contains(all, `"enabled":true`) || !strings.Contains(all, `"enabled":false`) {
 		t.Fatalf("not both outcomes are in the answers: %.1000s", all)
 	}
-	t.Logf("from Redis: ready in %v, resident %d MiB with 100 teams compiled", took.Round(time.Millisecond), resident(t, p.PID())>>20)
+	t.Logf("from Redis: ready in %v, resident %d MiB with 100 teams compiled", took.Round(time.Millisecond), testenv.Resident(t, p.PID())>>20)
 	p.Signal(t, syscall.SIGTERM)
-	if code := waitCode(t, p); code != 0 {
+	if code := p.WaitWithin(t, settle); code != 0 {
 		t.Fatalf("exit code %d after SIGTERM", code)
 	}
 	own.Kill(t)
 	p, addr, took = start()
-	t.Logf("from the file: ready in %v, resident %d MiB", took.Round(time.Millisecond), resident(t, p.PID())>>20)
+	t.Logf("from the file: ready in %v, resident %d MiB", took.Round(time.Millisecond), testenv.Resident(t, p.PID())>>20)
 	if took > limit {
 		t.Errorf("ready after %v, more than %v", took, limit)
 	}

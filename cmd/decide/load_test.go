@@ -43,20 +43,6 @@ func startTarget(t *testing.T, more ...string) *target {
 	return tg
 }
 
-// resident is the resident memory of the process in bytes.
-func resident(t *testing.T, pid int) int64 {
-	t.Helper()
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", pid))
-	if err != nil {
-		t.Skipf("no /proc here: %v", err)
-	}
-	var size, pages int64
-	if _, err := fmt.Sscan(string(text), &size, &pages); err != nil {
-		t.Fatal(err)
-	}
-	return pages * int64(os.Getpagesize())
-}
-
 // TestMemoryIsFlat sends 100,000 requests, or as many as EVERFLAG_REQUESTS says, and wants the memory of the process after them to be what it was after
 // the first tenth (S49). Every answer is checked.
 func TestMemoryIsFlat(t *testing.T) {
@@ -82,7 +68,7 @@ func TestMemoryIsFlat(t *testing.T) {
 		case <-tick.C:
 		}
 		for answered := answered(load); len(series) < parts && answered*parts >= requests*(len(series)+1); {
-			series = append(series, resident(t, d.PID()))
+			series = append(series, testenv.Resident(t, d.PID()))
 		}
 	}
 	took := time.Since(start)
@@ -115,14 +101,14 @@ func answered(load *testenv.Program) int {
 
 // TestTenThousandConnections holds 10,000 connections, half of them idle, half of them sending so slowly that they never end, while others ask on: all of
 // them are answered, the slow ones are cut off, the idle ones are kept, and memory stays within limits.
-func TestTenThousandConnections(t *testing.T) {
+func TestTenThousandConnections(t *testing.T) { // S40, S49, S55
 	if testing.Short() {
 		t.Skip("it takes the server's own time-outs, 10 s, and runs without -short")
 	}
 	t.Parallel()
 	const connections, perConnection = 10_000, 40 << 10
 	d := startTarget(t)
-	before := resident(t, d.PID())
+	before := testenv.Resident(t, d.PID())
 	load := startLoad(t, "connections", d.addr, connections)
 	var took []time.Duration
 	highest, cutOff, open := before, false, time.Time{}
@@ -132,7 +118,7 @@ func TestTenThousandConnections(t *testing.T) {
 			t.Fatalf("beside slow connections: status %d, %v", status, err)
 		}
 		took = append(took, time.Since(began))
-		highest = max(highest, resident(t, d.PID()))
+		highest = max(highest, testenv.Resident(t, d.PID()))
 		for _, line := range load.Logs() {
 			cutOff = cutOff || line == "idle ones stand"
 			if open.IsZero() && strings.HasPrefix(line, "open") {

@@ -4,43 +4,32 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"os"
-	"strings"
 
 	"github.com/everflag/everflag/internal/command"
-	"github.com/everflag/everflag/internal/logging"
 )
 
 // version is set at link time.
 var version = "dev"
 
 func main() {
-	os.Exit(run(context.Background(), os.Args[1:], os.Stdout, os.Stderr))
+	const what = "Answers PostHog's flag API from a cache in Redis, through any outage."
+	os.Exit(command.Run(context.Background(), "decide", what, new(settings), os.Args[1:], os.Stdout, os.Stderr))
 }
 
-// run is the whole program but for the exit itself.
-func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	var s settings
-	chosen, err := command.Parse("decide", "Answers PostHog's flag API from a cache in Redis, through any outage.", "DECIDE", &s, args, stdout, stderr)
-	if err == nil && chosen != nil {
-		ctx, stop := command.WithSignals(ctx)
-		defer stop()
-		name, _, _ := strings.Cut(chosen.Command(), " ")
-		switch name {
-		case "version":
-			_, err = fmt.Fprintln(stdout, "decide", command.Version(version))
-		case "status":
-			err = s.showStatus(ctx, stdout)
-		case "eval":
-			err = explainCommand(ctx, s, os.Stdin, stdout)
-		default:
-			err = serve(ctx, s, stderr)
-		}
+// Dispatch runs the chosen command.
+func (s *settings) Dispatch(ctx context.Context, name string, stdout, stderr io.Writer) error {
+	switch name {
+	case "version":
+		return s.Version.Print(stdout, command.BuildOf("decide", version))
+	case "completion":
+		return s.Completion.Print(stdout, "decide")
+	case "status":
+		return s.showStatus(ctx, stdout)
+	case "eval":
+		return s.eval(ctx, os.Stdin, stdout)
+	default:
+		return s.serve(ctx, stderr)
 	}
-	if err != nil {
-		fmt.Fprintln(stderr, "decide:", logging.Redact(err.Error()))
-	}
-	return command.ExitCode(err)
 }

@@ -2,13 +2,12 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"embed"
 	"fmt"
-	"io/fs"
 	"maps"
 	"net/http"
 	"net/url"
-	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -43,17 +42,19 @@ type definitions interface {
 // reader is decide's pages for people.
 type reader struct {
 	definitions
-	site *pages.Site
+	history *history
+	site    *pages.Site
 }
 
 func newReader(d definitions, log *zap.Logger) (*reader, error) {
-	files, err := fs.Sub(templates, "pages")
-	if err != nil {
-		return nil, err
-	}
-	host, _ := os.Hostname() // it only helps to tell two pages apart
-	site, err := pages.New("decide", command.Version(version)+" on "+cmp.Or(host, "an unnamed host"), files, log)
-	return &reader{definitions: d, site: site}, err
+	site, err := pages.New("decide", command.BuildOf("decide", version).Text(), templates, log)
+	return &reader{definitions: d, history: &history{}, site: site}, err
+}
+
+// Run notes the status every second until the context ends.
+func (p *reader) Run(ctx context.Context) error {
+	pages.Follow(ctx, historyEvery, func() { p.history.note(p.Status(), time.Now()) })
+	return nil
 }
 
 // with adds the pages to the routes.
@@ -76,10 +77,11 @@ type indexView struct {
 	Found   []store.Summary
 	More    bool
 	Problem string
+	Turns   []turn
 }
 
 func (p *reader) index(w http.ResponseWriter, r *http.Request) {
-	v := indexView{Status: p.Status(), Now: time.Now(), Query: strings.TrimSpace(r.URL.Query().Get("q"))}
+	v := indexView{Status: p.Status(), Now: time.Now(), Query: strings.TrimSpace(r.URL.Query().Get("q")), Turns: p.history.last()}
 	v.Problem = logging.Redact(v.Error)
 	v.Found = p.Teams(v.Query, maxTeams+1)
 	if v.More = len(v.Found) > maxTeams; v.More {
@@ -89,18 +91,25 @@ func (p *reader) index(w http.ResponseWriter, r *http.Request) {
 	p.site.Show(w, http.StatusOK, "index", pages.View{Title: v.State(), Live: v.Query == "", Body: v})
 }
 
-// State says in a word where answers come from.
+// State says in a few words where answers come from.
 func (v indexView) State() string {
-	return map[string]string{"redis": "following Redis", "memory": "serving from memory", "file": "serving from the snapshot file"}[v.Source] +
-		map[bool]string{true: "no definitions yet"}[v.Source == "none"]
+	switch v.Source {
+	case store.OriginRedis:
+		return "following Redis"
+	case store.OriginMemory:
+		return "serving from memory"
+	case store.OriginFile:
+		return "serving from the snapshot file"
+	}
+	return "no definitions yet"
 }
 
 // Mood is how good that is.
 func (v indexView) Mood() string {
 	switch v.Source {
-	case "redis":
+	case store.OriginRedis:
 		return "good"
-	case "none":
+	case store.OriginNone:
 		return "bad"
 	}
 	return "warn"
@@ -116,7 +125,10 @@ func (v indexView) Ago(t *time.Time) string {
 
 // Age is how old the definitions may be.
 func (v indexView) Age() string {
-	if v.AgeSeconds == 0 {
+	switch {
+	case v.Source == store.OriginNone:
+		return "none"
+	case v.AgeSeconds == 0:
 		return "up to date"
 	}
 	return pages.Took(time.Duration(v.AgeSeconds*float64(time.Second))) + " old"
@@ -137,6 +149,15 @@ func (v indexView) LSN() string {
 		return "–"
 	}
 	return fmt.Sprintf("%X/%X", uint32(lsn>>32), uint32(lsn))
+}
+
+// Writer is the host of the replicator that owns the cache, and as much of its random text as tells two on one host apart.
+func (v indexView) Writer() string {
+	host, id, _ := strings.Cut(v.Owner, "/")
+	if host = pages.Clip(60, host); id != "" {
+		host += "/" + pages.Clip(6, id)
+	}
+	return host
 }
 
 // subject is the team that a page is about.
@@ -219,6 +240,15 @@ type oneView struct {
 
 // Address is where another page about the flag's team is.
 func (v oneView) Address(path string, more ...string) string { return v.team.Address(path, more...) }
+
+// Room is how many variants and cohorts the page lists.
+func (v oneView) Room() int { return 40 }
+
+// HiddenVariants is how many variants the page has no room for.
+func (v oneView) HiddenVariants() int { return max(0, len(v.Variants)-v.Room()) }
+
+// HiddenCohorts is how many cohorts the page has no room for.
+func (v oneView) HiddenCohorts() int { return max(0, len(v.Cohorts)-v.Room()) }
 
 func (p *reader) flag(w http.ResponseWriter, r *http.Request, s *subject) {
 	f := s.view.byID[r.URL.Query().Get("id")]

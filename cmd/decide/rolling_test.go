@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"slices"
 	"strings"
@@ -17,118 +16,31 @@ import (
 	"github.com/everflag/everflag/internal/testenv"
 )
 
-// balancer passes TCP connections on to backends in turn, and knows nothing of HTTP: it asks /readyz of each now and then, and takes the next one if a
-// backend does not accept. Connections that stand stay where they are.
-type balancer struct {
-	listener net.Listener
-	backends []*backend
-	next     atomic.Int64
-	standing sync.WaitGroup
-}
-
-type backend struct {
-	addr, admin string
-	ready       atomic.Bool
-}
-
-const probePeriod = 50 * time.Millisecond
-
-func newBalancer(t *testing.T, backends []*backend) *balancer {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	b := &balancer{listener: listener, backends: backends}
-	ctx, cancel := context.WithCancel(t.Context())
-	b.standing.Go(b.accept)
-	for _, to := range backends {
-		b.standing.Go(func() { to.probe(ctx) })
-	}
-	t.Cleanup(func() {
-		cancel()
-		_ = listener.Close() // it was only accepting
-		b.standing.Wait()
-	})
-	return b
-}
-
-func (to *backend) probe(ctx context.Context) {
-	tick := time.NewTicker(probePeriod)
-	defer tick.Stop()
-	for {
-		to.ready.Store(ready200("http://"+to.admin+"/readyz") == nil)
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return
-		}
-	}
-}
-
-func (b *balancer) accept() {
-	for {
-		client, err := b.listener.Accept()
-		if err != nil {
-			return
-		}
-		b.standing.Go(func() {
-			defer client.Close()
-			server, err := b.dial()
-			if err != nil {
-				return
-			}
-			defer server.Close()
-			var both sync.WaitGroup
-			pass := func(to, from net.Conn) {
-				_, _ = io.Copy(to, from)              // however it ends,
-				_ = to.(*net.TCPConn).CloseWrite()    // the other side is told
-				_ = from.SetReadDeadline(time.Time{}) // and may still speak
-			}
-			both.Go(func() { pass(server, client) })
-			both.Go(func() { pass(client, server); _ = client.Close() })
-			both.Wait()
-		})
-	}
-}
-
-func (b *balancer) dial() (conn net.Conn, err error) {
-	for range 2 * len(b.backends) {
-		to := b.backends[int(b.next.Add(1))%len(b.backends)]
-		if !to.ready.Load() {
-			continue
-		}
-		if conn, err = net.DialTimeout("tcp", to.addr, time.Second); err == nil {
-			return conn, nil
-		}
-	}
-	return nil, fmt.Errorf("nobody takes the connection: %w", err)
-}
-
 // TestRollingRestartOfThree restarts three decide processes one after the other, behind a balancer of TCP connections, under load over connections that are kept,
 // and over new ones: no request fails, and no answer is another one. Nobody repeats a request. S53, S54.
 func TestRollingRestartOfThree(t *testing.T) {
 	t.Parallel()
 	space, binary := testenv.Redis(t), testenv.Build(t, "cmd/decide")
 	newCache(t, space).define(t, flags)
-	programs, backends := make([]*testenv.Program, 3), make([]*backend, 3)
+	programs, backends := make([]*testenv.Program, 3), make([]*testenv.Backend, 3)
+	admins := make([]string, 3)
 	start := func(i int) {
 		t.Helper()
-		to := backends[i]
 		programs[i] = testenv.Run(t, binary, []string{
-			"DECIDE_REDIS_URL=" + space.URL, "DECIDE_KEY_PREFIX=" + space.Prefix, "DECIDE_ADDR=" + to.addr, "DECIDE_ADMIN_ADDR=" + to.admin, "DECIDE_DRAIN_DELAY=500ms",
+			"DECIDE_REDIS_URL=" + space.URL, "DECIDE_KEY_PREFIX=" + space.Prefix, "DECIDE_ADDR=" + backends[i].Addr, "DECIDE_ADMIN_ADDR=" + admins[i], "DECIDE_DRAIN_DELAY=500ms",
 		})
 	}
 	for i := range backends {
-		backends[i] = &backend{addr: "127.0.0.1:" + testenv.FreePort(t), admin: "127.0.0.1:" + testenv.FreePort(t)}
+		admins[i] = "127.0.0.1:" + testenv.FreePort(t)
+		backends[i] = &testenv.Backend{Addr: "127.0.0.1:" + testenv.FreePort(t), Ready: "http://" + admins[i] + "/readyz"}
 		start(i)
 	}
-	b := newBalancer(t, backends)
-	awaitReady := func(to *backend) {
+	b := testenv.Balance(t, backends)
+	awaitReady := func(to *testenv.Backend) {
 		t.Helper()
 		testenv.Eventually(t, settle, func() error {
-			if !to.ready.Load() {
-				return fmt.Errorf("%s is not ready", to.addr)
+			if !to.IsReady() {
+				return fmt.Errorf("%s is not ready", to.Addr)
 			}
 			return nil
 		})
@@ -143,14 +55,14 @@ func TestRollingRestartOfThree(t *testing.T) {
 	defer loading.Wait()
 	defer stop()
 	want := keyless{}
-	want.set(t, b.listener.Addr().String())
+	want.set(t, b.Addr)
 	for n := range 6 {
 		loading.Go(func() {
 			client := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: n%3 == 0, MaxIdleConnsPerHost: 1}}
 			defer client.CloseIdleConnections()
 			for ctx.Err() == nil {
 				asked.Add(1)
-				last, err := want.check(client, b.listener.Addr().String())
+				last, err := want.check(client, b.Addr)
 				if err != nil {
 					failed.Add(1)
 					t.Error(err)
@@ -163,7 +75,7 @@ func TestRollingRestartOfThree(t *testing.T) {
 	}
 	for i, p := range slices.Clone(programs) {
 		p.Signal(t, syscall.SIGTERM)
-		if code := waitCode(t, p); code != 0 {
+		if code := p.WaitWithin(t, settle); code != 0 {
 			t.Errorf("decide %d: exit code %d after SIGTERM", i, code)
 		}
 		start(i)

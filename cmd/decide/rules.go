@@ -174,7 +174,7 @@ func (v *teamView) explainRules(f *flagView, team *flagcache.Team) {
 	}
 	for _, variant := range objects(objectOf(filters["multivariate"])["variants"]) {
 		key := variant.text("key")
-		f.Variants = append(f.Variants, variantView{key, variant.text("name"), variant.text("rollout_percentage"), payloads.text(key)})
+		f.Variants = append(f.Variants, variantView{key, variant.text("name"), percentage(variant.text("rollout_percentage")), payloads.text(key)})
 	}
 	f.Payload = payloads.text("true")
 	f.Notes = v.notes(f, filters, team)
@@ -188,7 +188,7 @@ func (v *teamView) explainRules(f *flagView, team *flagcache.Team) {
 func (v *teamView) condition(f *flagView, i int, c, filters object) conditionView {
 	view := conditionView{Number: i + 1, Rollout: "100", Who: "persons", Variant: c.text("variant")}
 	if c.has("rollout_percentage") {
-		view.Rollout = c.text("rollout_percentage")
+		view.Rollout = percentage(c.text("rollout_percentage"))
 	}
 	aggregation := filters
 	if _, own := c["aggregation_group_type_index"]; own {
@@ -203,6 +203,14 @@ func (v *teamView) condition(f *flagView, i int, c, filters object) conditionVie
 		view.Tests = append(view.Tests, v.test(f, p))
 	}
 	return view
+}
+
+// percentage shortens thirds and the like; what is no number stays as it is.
+func percentage(text string) string {
+	if number, err := strconv.ParseFloat(text, 64); err == nil && len(text) > 6 {
+		return strconv.FormatFloat(number, 'g', 4, 64)
+	}
+	return text
 }
 
 func (v *teamView) group(index int64) string {

@@ -143,12 +143,3 @@ func ask(addr string) (status int, header http.Header, err error) {
 	}
 	return response.StatusCode, response.Header, response.Body.Close()
 }
-
-// missing ends a test whose client cannot be run here: a skip that says what to do, or a failure where nothing may be missing.
-func missing(t *testing.T, what string) {
-	t.Helper()
-	if os.Getenv("TEST_REQUIRE_SERVERS") != "" {
-		t.Fatalf("missing: %s; run .ci/clients", what)
-	}
-	t.Skipf("missing: %s; `make test-clients` installs it", what)
-}

@@ -23,6 +23,8 @@ import (
 	"github.com/chromedp/cdproto/network"
 	"github.com/chromedp/chromedp"
 
+	"github.com/everflag/everflag/internal/browsertest"
+	"github.com/everflag/everflag/internal/testenv"
 	"github.com/everflag/everflag/internal/testenv/server"
 )
 
@@ -62,7 +64,7 @@ func packages(t *testing.T) string {
 		t.Fatal(err)
 	}
 	if _, err := os.Stat(filepath.Join(dir, "node_modules", "posthog-js", "dist", "array.full.js")); err != nil {
-		missing(t, "the npm packages of testdata/clients")
+		testenv.Missing(t, "no npm packages in testdata/clients: .ci/clients installs them")
 	}
 	return dir
 }
@@ -78,10 +80,7 @@ type node struct {
 // newNode starts Node. It ends with the test, without waiting for timers of SDKs.
 func newNode(t *testing.T, s *scene) *node {
 	t.Helper()
-	binary, err := exec.LookPath("node")
-	if err != nil {
-		missing(t, "node")
-	}
+	binary := testenv.Tool(t, "nodejs", "node")
 	cmd := exec.Command(binary, filepath.Join(packages(t), "driver.mjs"))
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir(), "NODE_ENV=production"}
 	stdin, errIn := cmd.StdinPipe()
@@ -172,43 +171,20 @@ type page struct {
 	urls []string // of all requests, also those that went to no front
 }
 
-var chromiums = []string{"chromium", "chromium-browser", "google-chrome", "google-chrome-stable"}
-
 // newPage opens an empty page whose origin is that of no front, so that all that an SDK there asks for is cross-origin, as it is on people's sites.
 func newPage(t *testing.T, s *scene) *page {
 	t.Helper()
 	dir := packages(t)
-	var binary string
-	for _, name := range chromiums {
-		if path, err := exec.LookPath(name); err == nil && binary == "" {
-			binary = path
-		}
-	}
-	if binary == "" {
-		missing(t, "chromium")
-	}
 	site := httptest.NewServer(http.FileServer(http.Dir(dir)))
 	t.Cleanup(site.Close)
 
 	p := &page{}
-	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(binary), chromedp.UserDataDir(t.TempDir()),
-		chromedp.NoSandbox, chromedp.DisableGPU, chromedp.Flag("disable-quic", true), chromedp.Flag("disable-component-update", true),
-		chromedp.Flag("host-resolver-rules", "MAP * ~NOTFOUND , EXCLUDE 127.0.0.1"), // whatever browser and page would like to reach
-	)
-	allocator, stop := chromedp.NewExecAllocator(context.Background(), options...) // not t.Context: the browser is told to end before it is made to
-	tab, closeTab := chromedp.NewContext(allocator, chromedp.WithListener(p.note))
-	t.Cleanup(func() {
-		_ = chromedp.Cancel(tab) // however it says farewell, the next lines wait until it is gone
-		closeTab()
-		stop()
-		p.checkHosts(t)
-	})
-	p.ctx = tab
+	p.ctx = browsertest.Tab(t, p.note, func() { p.checkHosts(t) })
 	watch := chromedp.Func(func(ctx context.Context, target *chromedp.Target) error {
 		_, err := cdp.Call(ctx, target, network.Enable, network.EnableParams{})
 		return err
 	})
-	if err := chromedp.Do(tab, watch); err != nil {
+	if err := chromedp.Do(p.ctx, watch); err != nil {
 		t.Fatalf("watching a tab: %v", err)
 	}
 	p.url = site.URL + "/page.html"

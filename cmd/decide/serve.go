@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -24,7 +23,7 @@ import (
 
 // serve runs until the context ends. Start order: addresses, file, Redis. Stop order: not ready, keep serving for the drain delay, finish requests, stop
 // following, write the snapshot file, close Redis.
-func serve(ctx context.Context, s settings, stderr io.Writer) error {
+func (s *settings) serve(ctx context.Context, stderr io.Writer) error {
 	log, level, err := logging.New(stderr, s.LogLevel, s.LogFormat)
 	if err != nil {
 		return command.BadSettingf("--log-level", "%w", err)
@@ -33,6 +32,7 @@ func serve(ctx context.Context, s settings, stderr io.Writer) error {
 	if _, err := memlimit.Set(); err != nil {
 		log.Warn("the container's memory limit cannot be read, so the garbage collector does not know it", zap.Error(err))
 	}
+	leaveRoomForGarbage()
 
 	client, err := s.redisClient()
 	if err != nil {
@@ -74,7 +74,7 @@ func serve(ctx context.Context, s settings, stderr io.Writer) error {
 	if err != nil {
 		return errors.Join(err, private.Close())
 	}
-	log.Info("decide started", zap.String("version", command.Version(version)), zap.Stringer("addr", public.Addr()), zap.String("admin_addr", private.Addr()))
+	log.Info("decide started", zap.String("version", command.BuildOf("decide", version).Text()), zap.Stringer("addr", public.Addr()), zap.String("admin_addr", private.Addr()))
 
 	// The store and the admin listener outlive the public one: requests that still run need the first, probes the second.
 	outlive, stop := context.WithCancel(context.WithoutCancel(ctx))
@@ -82,6 +82,7 @@ func serve(ctx context.Context, s settings, stderr io.Writer) error {
 	var group errgroup.Group
 	group.Go(func() error { return definitions.Run(outlive) })
 	group.Go(func() error { return private.Run(outlive) })
+	group.Go(func() error { return reader.Run(outlive) })
 	group.Go(func() error {
 		defer stop()
 		return decide.Serve(ctx, decide.NewServer(decide.ServerConfig{}, handler, log), public, decide.Stop{
@@ -128,26 +129,4 @@ func (o *publicSettings) listen(ctx context.Context, log *zap.Logger) (net.Liste
 		MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"},
 		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return certificate.get(time.Now()) },
 	}), nil
-}
-
-// explainTimeout bounds how long eval waits for definitions.
-const explainTimeout = 10 * time.Second
-
-// waitReady waits until the store has something to serve.
-func waitReady(ctx context.Context, definitions *store.Store) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, explainTimeout, fmt.Errorf("no definitions within %s: %s", explainTimeout, "is --redis-url right, and does the replicator run?"))
-	defer cancel()
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for !definitions.Position().Ready {
-		select {
-		case <-ctx.Done():
-			if problem := definitions.Status().Error; problem != "" {
-				return fmt.Errorf("%w (%s)", context.Cause(ctx), problem)
-			}
-			return context.Cause(ctx)
-		case <-tick.C:
-		}
-	}
-	return nil
 }

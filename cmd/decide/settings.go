@@ -1,8 +1,10 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
+	"os"
 	"strings"
 	"time"
 
@@ -18,7 +20,7 @@ import (
 
 // settings are all settings of decide; their help texts are the manual.
 type settings struct {
-	RedisURL     string `name:"redis-url" secret:"" placeholder:"URL" help:"Where the cache is: redis://, rediss://, unix://, redis+sentinel://h1,h2/master or redis+cluster://h1,h2. Required unless --snapshot-file names an existing file."`
+	RedisURL     string `name:"redis-url" secret:"" placeholder:"URL" help:"Where the cache is: redis://, rediss://, unix://, redis+sentinel://h1,h2/master or redis+cluster://h1,h2. Required unless --snapshot-file names an existing file. $$DECIDE_REDIS_URL_FILE names a file that holds it."`
 	RedisCA      string `name:"redis-ca" placeholder:"FILE" help:"CA certificates (PEM) to trust for rediss:// instead of the system's."`
 	KeyPrefix    string `default:"everflag" help:"Prefix of the cache's keys."`
 	SnapshotFile string `placeholder:"FILE" help:"Where definitions survive a restart with everything down. Its directory must be writable. Without it decide cannot start while Redis is away."`
@@ -27,7 +29,7 @@ type settings struct {
 	LogLevel     string `default:"info" enum:"debug,info,warn,error" help:"Log level: ${enum}."`
 	LogFormat    string `default:"auto" enum:"auto,json,console" help:"Log format: ${enum}; auto is console on a terminal, else json."`
 
-	Rules          string        `default:"current" enum:"current,2023" help:"Whose behaviour to follow: PostHog's ${enum}. Selects evaluation order, the rule for blank flags and the errors of /decide together."`
+	Rules          string        `default:"current" enum:"current,2023" help:"Whose behaviour to follow: current is PostHog's of 2026, 2023 that of December 2023. Selects evaluation order, the rule for blank flags and the errors of /decide together."`
 	FlagsByProject bool          `help:"Give every team the flags of all teams of its project, as PostHog did from December 2024 to 2025."`
 	MaxMemory      string        `default:"1GiB" help:"Limit for definitions in memory. Past it compiled flags that were not used for long are dropped and compiled again on demand."`
 	RegexTimeout   time.Duration `default:"5ms" help:"Limit for one pattern that needs backtracking, on one property; past it the pattern does not match."`
@@ -36,12 +38,10 @@ type settings struct {
 
 	Serve   struct{}       `cmd:"" default:"withargs" help:"Answer flag requests (the default)."`
 	Eval    evalSettings   `cmd:"" help:"Explain what a user gets, step by step, from Redis or from a snapshot file."`
-	Status  statusSettings `cmd:"" help:"Show what a running decide serves; fails if it is not ready."`
-	Version struct{}       `cmd:"" help:"Print what was built."`
-}
+	Status  command.Format `cmd:"" help:"Show what a running decide serves; fails if it is not ready."`
+	Version command.Format `cmd:"" help:"Print what was built: version, commit and its date, Go."`
 
-type statusSettings struct {
-	JSON bool `name:"json" help:"Print JSON."`
+	Completion command.Completion `cmd:"" help:"Print a script by which bash, zsh or fish completes commands and flags."`
 }
 
 // publicSettings are those of the public listener.
@@ -71,13 +71,16 @@ func (s *settings) evalOptions() eval.Options {
 // dialTimeout is short: a server that does not answer is asked again at once, and a packet that got lost while it was away must not delay that.
 const dialTimeout = time.Second
 
-// redisClient returns nil if there is only a snapshot file.
+// redisClient returns nil if there is only a snapshot file. Without either nothing would ever be there to serve.
 func (s *settings) redisClient() (redis.UniversalClient, error) {
 	if s.RedisURL == "" && s.SnapshotFile != "" {
+		if _, err := os.Stat(s.SnapshotFile); err != nil {
+			return nil, command.BadSettingf("--redis-url", "is not set, and --snapshot-file cannot take its place: %w", err)
+		}
 		return nil, nil //nolint:nilnil // because "no Redis" is a setting, which the store takes as nil
 	}
 	client, err := redisconn.Open(redisconn.Config{
-		URL: s.RedisURL, Setting: "--redis-url", CAFile: s.RedisCA, CASetting: "--redis-ca", ClientName: "everflag-decide",
+		URL: s.RedisURL, ReadURL: command.SecretReader("DECIDE_REDIS_URL", s.RedisURL), CAFile: s.RedisCA, ClientName: "everflag-decide",
 		DialTimeout: dialTimeout,
 	})
 	if err != nil {
@@ -88,6 +91,9 @@ func (s *settings) redisClient() (redis.UniversalClient, error) {
 
 func (s *settings) storeConfig(client redis.UniversalClient, log *zap.Logger) (store.Config, error) {
 	memory, err := command.ParseSize(s.MaxMemory)
+	if err == nil && memory == 0 {
+		err = errors.New("must be more than 0")
+	}
 	if err != nil {
 		return store.Config{}, command.BadSettingf("--max-memory", "%w", err)
 	}
@@ -98,8 +104,34 @@ func (s *settings) storeConfig(client redis.UniversalClient, log *zap.Logger) (s
 
 var rateModes = map[string]decide.RateMode{"off": decide.RateOff, "log": decide.RateLog, "enforce": decide.RateEnforce}
 
+// checkNumbers names the first number that cannot work. For the packages behind, zero means their own default, which nobody asked for.
+func (s *settings) checkNumbers() error {
+	o := &s.Public
+	for _, number := range []struct {
+		setting string
+		works   bool
+	}{
+		{"--regex-timeout", s.RegexTimeout > 0},
+		{"--stale-after", o.StaleAfter > 0},
+		{"--max-concurrent", o.MaxConcurrent > 0},
+		{"--rate-limit-client", o.RateLimitClient > 0},
+		{"--rate-limit-token", o.RateLimitToken > 0},
+	} {
+		if !number.works {
+			return command.BadSettingf(number.setting, "must be more than 0")
+		}
+	}
+	if o.DrainDelay < 0 {
+		return command.BadSettingf("--drain-delay", "must not be negative")
+	}
+	return nil
+}
+
 // handlerConfig also opens the files that the handler needs.
 func (s *settings) handlerConfig() (decide.Config, error) {
+	if err := s.checkNumbers(); err != nil {
+		return decide.Config{}, err
+	}
 	o := &s.Public
 	cfg := decide.Config{Rules: s.evalOptions().Rules, StaleAfter: o.StaleAfter, MaxConcurrent: o.MaxConcurrent}
 	cfg.RateLimit = decide.RateLimit{Mode: rateModes[o.RateLimit], ClientRate: o.RateLimitClient, TokenRate: o.RateLimitToken}

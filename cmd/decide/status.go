@@ -3,16 +3,15 @@ package main
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"net/http"
-	"text/tabwriter"
 	"time"
 
 	"github.com/everflag/everflag/decide/store"
 	"github.com/everflag/everflag/internal/admin"
+	"github.com/everflag/everflag/internal/admin/pages"
+	"github.com/everflag/everflag/internal/command"
 )
 
 // showStatus prints what the decide at --admin-url serves, and fails if it is not ready, so that it can serve as a health check.
@@ -25,9 +24,7 @@ func (s *settings) showStatus(ctx context.Context, stdout io.Writer) error {
 	}
 	var err error
 	if s.Status.JSON {
-		encoder := json.NewEncoder(stdout)
-		encoder.SetIndent("", "  ")
-		err = encoder.Encode(status)
+		err = command.PrintJSON(stdout, status)
 	} else {
 		err = printStatus(stdout, status, time.Now())
 	}
@@ -35,31 +32,46 @@ func (s *settings) showStatus(ctx context.Context, stdout io.Writer) error {
 }
 
 func printStatus(stdout io.Writer, status store.Status, now time.Time) error {
-	w := tabwriter.NewWriter(stdout, 0, 0, 2, ' ', 0)
-	line := func(name, format string, args ...any) { fmt.Fprintf(w, "%s\t%s\n", name, fmt.Sprintf(format, args...)) }
-	ago := func(t time.Time) string { return now.Sub(t).Round(time.Second).String() }
-	line("source", "%s, loaded %s ago", status.Source, ago(status.Since))
-	line("definitions", "%d teams, %d compiled; records %d MiB, compiled %d MiB", status.Teams, status.Programs, status.RecordBytes>>20, status.ProgramBytes>>20)
-	line("position", "%s, stale for %.1f s", cmp.Or(status.Position, "none"), status.AgeSeconds)
+	sheet := command.NewSheet(stdout)
+	line := func(name, format string, args ...any) { sheet.Line(command.Plain, name, format, args...) }
+	since := func(t time.Time) string { return pages.Took(now.Sub(t)) }
+	v := indexView{Status: status, Now: now}
+	moods := map[string]command.Mood{"good": command.Good, "warn": command.Warn, "bad": command.Bad}
+	if status.Source == store.OriginNone {
+		sheet.Line(moods[v.Mood()], "state", "%s: clients are answered with 503", v.State())
+	} else {
+		sheet.Line(moods[v.Mood()], "state", "%s for %s", v.State(), since(status.Since))
+	}
+	if status.AgeSeconds > 0 {
+		sheet.Line(command.Warn, "freshness", "%s: no replicator confirms that the cache follows Postgres", v.Age())
+	} else {
+		line("freshness", "%s", v.Age())
+	}
+	writer := "no writer seen"
+	if status.Owner != "" {
+		writer = "written by " + status.Owner
+	}
+	line("position", "%s, epoch %d, %s", v.LSN(), status.Epoch, writer)
+	line("definitions", "%s in %s, %d of them compiled in %s", pages.Count(status.Teams, "team"), pages.Size(status.RecordBytes), status.Programs, pages.Size(status.ProgramBytes))
 	tokens := "503: the cache is not known to be complete and fresh"
 	if status.Certain {
 		tokens = "401"
 	}
 	line("unknown tokens", "%s", tokens)
 	if status.LastChange != nil {
-		line("last change", "%s ago", ago(*status.LastChange))
+		line("last change", "%s ago", since(*status.LastChange))
 	}
 	if status.Reconcile != "" {
-		line("reconcile", "%s", status.Reconcile)
+		sheet.Line(command.Warn, "reconcile", "%s", status.Reconcile)
 	}
 	if status.Error != "" && status.ErrorSince != nil {
-		line("redis", "failing for %s: %s", ago(*status.ErrorSince), status.Error)
+		sheet.Line(command.Bad, "redis", "failing for %s: %s", since(*status.ErrorSince), status.Error)
 	}
 	if status.SnapshotAt != nil {
-		line("snapshot file", "%s, written %s ago", status.SnapshotFile, ago(*status.SnapshotAt))
+		line("snapshot file", "%s, written %s ago", status.SnapshotFile, since(*status.SnapshotAt))
 	}
 	if status.FileError != "" {
-		line("snapshot file", "%s", status.FileError)
+		sheet.Line(command.Warn, "snapshot file", "%s", status.FileError)
 	}
-	return w.Flush()
+	return sheet.Print()
 }
