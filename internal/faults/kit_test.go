@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -178,9 +179,13 @@ func (s *scene) replicator(more ...string) *replicator {
 	s.t.Helper()
 	r := &replicator{t: s.t, admin: "127.0.0.1:" + testenv.FreePort(s.t)}
 	env := append([]string{
-		"REPLICATOR_POSTGRES_URL=" + s.postgres, "REPLICATOR_REDIS_URL=" + s.redis, "REPLICATOR_ADMIN_ADDR=" + r.admin, "REPLICATOR_LOG_FORMAT=json",
+		"REPLICATOR_REDIS_URL=" + s.redis, "REPLICATOR_ADMIN_ADDR=" + r.admin, "REPLICATOR_LOG_FORMAT=json",
 	}, s.env...)
-	r.Program = testenv.Run(s.t, testenv.Build(s.t, "cmd/replicator"), append(env, more...))
+	env = append(env, more...)
+	if !slices.ContainsFunc(env, func(setting string) bool { return strings.HasPrefix(setting, "REPLICATOR_POSTGRES_URL") }) {
+		env = append(env, "REPLICATOR_POSTGRES_URL="+s.postgres)
+	}
+	r.Program = testenv.Run(s.t, testenv.Build(s.t, "cmd/replicator"), env)
 	return r
 }
 

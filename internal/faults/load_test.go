@@ -103,6 +103,7 @@ type decide struct {
 	*testenv.Program
 	t       *testing.T
 	addr    string
+	admin   string
 	asked   atomic.Int64
 	cancel  context.CancelFunc
 	running sync.WaitGroup
@@ -114,14 +115,10 @@ type decide struct {
 // decide starts one, and its readers once it is ready.
 func (s *scene) decide(more ...string) *decide {
 	s.t.Helper()
-	d := &decide{t: s.t, addr: "127.0.0.1:" + testenv.FreePort(s.t)}
-	admin := "127.0.0.1:" + testenv.FreePort(s.t)
-	env := []string{"DECIDE_REDIS_URL=" + s.redis, "DECIDE_ADDR=" + d.addr, "DECIDE_ADMIN_ADDR=" + admin, "DECIDE_DRAIN_DELAY=0s", "DECIDE_LOG_FORMAT=json"}
+	d := &decide{t: s.t, addr: "127.0.0.1:" + testenv.FreePort(s.t), admin: "127.0.0.1:" + testenv.FreePort(s.t)}
+	env := []string{"DECIDE_REDIS_URL=" + s.redis, "DECIDE_ADDR=" + d.addr, "DECIDE_ADMIN_ADDR=" + d.admin, "DECIDE_DRAIN_DELAY=0s", "DECIDE_LOG_FORMAT=json"}
 	d.Program = testenv.Run(s.t, testenv.Build(s.t, "cmd/decide"), append(env, more...), "serve")
-	testenv.Eventually(s.t, settle, func() error {
-		_, err := fetch(s.t.Context(), "http://"+admin+"/readyz")
-		return err
-	})
+	testenv.Eventually(s.t, settle, func() error { return d.ready(s.t.Context()) })
 	ctx, cancel := context.WithCancel(context.WithoutCancel(s.t.Context()))
 	d.cancel = cancel
 	d.running.Go(func() { d.read(ctx) })
@@ -146,6 +143,9 @@ func (d *decide) read(ctx context.Context) {
 		if err == nil && !values[steady] {
 			err = fmt.Errorf("the flag that is always on is missing or off: %v", values)
 		}
+		if err == nil && d.asked.Load()%10 == 0 {
+			err = d.ready(ctx)
+		}
 		d.asked.Add(1)
 		if err != nil && ctx.Err() == nil {
 			d.mu.Lock()
@@ -153,6 +153,12 @@ func (d *decide) read(ctx context.Context) {
 			d.mu.Unlock()
 		}
 	}
+}
+
+// ready asks as a probe does: once ready, a decide stays so, whatever becomes of the servers behind it (S1).
+func (d *decide) ready(ctx context.Context) error {
+	_, err := fetch(ctx, "http://"+d.admin+"/readyz")
+	return err
 }
 
 // ask returns the flags of the first team.

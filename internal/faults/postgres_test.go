@@ -198,24 +198,41 @@ func swap(t *testing.T, current, old, recovery string) {
 	}
 }
 
-// F27: a password is changed while the replicator works and its connections are cut; the file of passwords that its address names is read again.
+// F27: a password is changed while the replicator works and its connections are cut; the file that holds its address, or that of passwords which the
+// address names, is read again.
 func TestRotatedPassword(t *testing.T) {
 	t.Parallel()
+	for _, whole := range []bool{false, true} {
+		t.Run(fmt.Sprintf("whole address %t", whole), func(t *testing.T) { t.Parallel(); rotatePassword(t, whole) })
+	}
+}
+
+func rotatePassword(t *testing.T, whole bool) {
+	t.Helper()
 	s, _, _ := plain(t, testenv.PGOptions{}, testenv.RedisOptions{})
 	s.exec("CREATE ROLE rotating SUPERUSER LOGIN PASSWORD 'first'")
 	u, err := url.Parse(s.postgres)
 	if err != nil {
 		t.Fatal(err)
 	}
-	file := filepath.Join(t.TempDir(), "pgpass")
+	file := filepath.Join(t.TempDir(), "secret")
+	u.User = url.User("rotating")
+	setting := "REPLICATOR_POSTGRES_URL=" + u.String() + "&passfile=" + url.QueryEscape(file)
+	if whole {
+		setting = "REPLICATOR_POSTGRES_URL_FILE=" + file
+	}
 	write := func(password string) {
-		if err := os.WriteFile(file, []byte("*:*:*:rotating:"+password+"\n"), 0o600); err != nil {
+		content := "*:*:*:rotating:" + password
+		if whole {
+			u.User = url.UserPassword("rotating", password)
+			content = u.String()
+		}
+		if err := os.WriteFile(file, []byte(content+"\n"), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
 	write("first")
-	u.User = url.User("rotating")
-	r := s.replicator("REPLICATOR_POSTGRES_URL=" + u.String() + "&passfile=" + url.QueryEscape(file))
+	r := s.replicator(setting)
 	s.waitEqual()
 	d := s.decide()
 	s.exec("ALTER ROLE rotating PASSWORD 'second'")
@@ -240,7 +257,7 @@ func TestRotatedPassword(t *testing.T) {
 	}
 }
 
-// F12, F48, F63, F64: what people and tools do to the connection, the slot and the publication while the replicator works, under load.
+// F12, F48, F63, F64, F16: what people and tools do to the connection, the slot and the publication while the replicator works, under load.
 func TestHarmUnderLoad(t *testing.T) {
 	t.Parallel()
 	s, _, _ := plain(t, testenv.PGOptions{}, testenv.RedisOptions{})

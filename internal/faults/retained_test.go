@@ -1,13 +1,17 @@
 package faults
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"strings"
+	"sync"
 	"testing"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 
 	"github.com/everflag/everflag/internal/testenv"
 )
@@ -37,51 +41,186 @@ func neighbour(t *testing.T, pg *testenv.PGServer) *scene {
 	return other
 }
 
-const retained = "SELECT (pg_current_wal_lsn() - restart_lsn)::bigint FROM pg_replication_slots WHERE slot_name = 'everflag'"
+// retainedBytes is the log that the server keeps for the slot.
+const retainedBytes = "SELECT coalesce(max(pg_current_wal_flush_lsn() - restart_lsn), 0)::bigint FROM pg_replication_slots WHERE slot_name = 'everflag'"
 
-// G5, F12, F22, F67: while Redis is away, another database of the server writes far more log than may be retained. The log is given back, Postgres shuts down
-// within 2 s at any time, and the return of Redis is a reconcile.
+// mostRetained looks all the time, until it is asked for the largest amount of retained log.
+func (s *scene) mostRetained() (most func() int64) {
+	s.t.Helper()
+	ctx, cancel := context.WithCancel(s.t.Context())
+	conn, err := pgx.Connect(ctx, s.postgres)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	var watching sync.WaitGroup
+	largest := int64(0)
+	watching.Go(func() {
+		tick := time.NewTicker(10 * time.Millisecond)
+		defer tick.Stop()
+		for ctx.Err() == nil {
+			var now int64
+			if err := conn.QueryRow(ctx, retainedBytes).Scan(&now); err != nil && ctx.Err() == nil {
+				s.t.Errorf("looking at the slot: %v", err)
+				return
+			}
+			largest = max(largest, now)
+			<-tick.C
+		}
+	})
+	stop := sync.OnceFunc(func() {
+		cancel()
+		watching.Wait()
+		_ = conn.Close(context.WithoutCancel(ctx)) // it may have been cut in mid-query
+	})
+	s.t.Cleanup(stop)
+	return func() int64 { stop(); return largest }
+}
+
+// G5, F12, F22, F67: while Redis is away, another database of the server writes far more log than may be retained, 40 MiB a second. What is retained stays
+// below the limit; Postgres shuts down within 2 s, and the return of Redis is a reconcile.
 func TestRedisAwayWhileOthersWrite(t *testing.T) {
 	t.Parallel()
-	const limit, written, step = 64, 320, 32
-	s, pg, rd := plain(t, testenv.PGOptions{Conf: map[string]string{"max_wal_size": "64MB", "min_wal_size": "32MB"}}, testenv.RedisOptions{})
+	const step = 4
+	written, limit, pace := 384, 128, 100*time.Millisecond
+	if large() {
+		written, limit, pace = 8192, 1024, 0 // as fast as it can
+	}
+	for name, test := range map[string]struct {
+		restart bool // the replicator starts when Redis is away already
+		harm    func(t *testing.T, rd *testenv.RedisInstance)
+		mend    func(t *testing.T, rd *testenv.RedisInstance)
+	}{
+		"killed":                 {harm: func(t *testing.T, rd *testenv.RedisInstance) { rd.Kill(t) }, mend: func(t *testing.T, rd *testenv.RedisInstance) { rd.Start(t) }},
+		"away from the start":    {restart: true, harm: func(t *testing.T, rd *testenv.RedisInstance) { rd.Kill(t) }, mend: func(t *testing.T, rd *testenv.RedisInstance) { rd.Start(t) }},
+		"frozen, without answer": {harm: func(t *testing.T, rd *testenv.RedisInstance) { rd.Freeze(t) }, mend: func(t *testing.T, rd *testenv.RedisInstance) { rd.Thaw(t) }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s, pg, rd := plain(t, testenv.PGOptions{}, testenv.RedisOptions{Process: true})
+			other := neighbour(t, pg)
+			setting := fmt.Sprintf("REPLICATOR_MAX_RETAINED_WAL=%dMiB", limit)
+			r := s.replicator(setting)
+			s.waitEqual()
+			d := s.decide()
+			reconciles := r.reconciles()
+			if test.restart {
+				r.stop()
+				reconciles = 0
+			}
+			test.harm(t, rd)
+			if test.restart {
+				r = s.replicator(setting)
+				r.is("leader")
+			}
+			s.exec("UPDATE posthog_featureflag SET version = version + 1 WHERE key = 'flag-0'") // it cannot be applied, so it holds the slot
+			testenv.Eventually(t, settle, func() error {
+				if r.status().CacheError == "" {
+					return errors.New("nobody knows that Redis is away")
+				}
+				return nil
+			})
+			most, began := s.mostRetained(), time.Now()
+			for n := range written / step {
+				fill(other, step)
+				other.exec("TRUNCATE noise") // its log remains
+				pass(t, time.Until(began.Add(time.Duration(n)*pace)))
+			}
+			took, peak := time.Since(began), most()
+			t.Logf("%d MiB written in %v, at most %d MiB retained, %d MiB in the end", written, took.Round(time.Millisecond), peak>>20,
+				value[int64](s, retainedBytes)>>20)
+			if peak > int64(limit)<<20 {
+				t.Errorf("%d MiB were retained, the limit is %d MiB", peak>>20, limit)
+			}
+			if st := r.status(); !st.Released {
+				t.Errorf("the status does not say that log was released: %+v", st)
+			}
+			s.hangUp()
+			other.hangUp()
+			began = time.Now()
+			pg.Stop(t, "fast")
+			if took := time.Since(began); took > 2*time.Second {
+				t.Errorf("Postgres took %v to shut down while Redis was away", took)
+			}
+			pg.Start(t)
+			test.mend(t, rd)
+			testenv.Eventually(t, settle, func() error {
+				if r.reconciles() == reconciles {
+					return errors.New("no reconcile")
+				}
+				return nil
+			})
+			s.arrives()
+			d.noticedNothing(s)
+		})
+	}
+}
+
+// G5, F48: the publication is dropped while Redis is away. The slot can never be read again, and no session comes to stream; it must not keep log until
+// Redis returns.
+func TestPublicationDroppedWhileRedisIsAway(t *testing.T) {
+	t.Parallel()
+	const step, written, limit = 4, 384, 128
+	s, pg, rd := plain(t, testenv.PGOptions{}, testenv.RedisOptions{Process: true, Conf: map[string]string{"appendonly": "yes", "appendfsync": "always"}})
 	other := neighbour(t, pg)
 	r := s.replicator(fmt.Sprintf("REPLICATOR_MAX_RETAINED_WAL=%dMiB", limit))
 	s.waitEqual()
 	d := s.decide()
 	rd.Kill(t)
-	s.exec("UPDATE posthog_featureflag SET version = version + 1 WHERE key = 'flag-0'") // it cannot be applied, so it holds the slot
-	most := int64(0)
-	for range written / step {
-		fill(other, step)
-		testenv.Eventually(t, settle, func() error { // one step beyond the limit at most
-			now := value[int64](s, retained)
-			most = max(most, now)
-			if now > (limit+step)<<20 {
-				return fmt.Errorf("%d MiB are retained", now>>20)
-			}
-			return nil
-		})
-	}
-	t.Logf("%d MiB written, at most %d MiB retained at a look, %d MiB in the end", written, most>>20, value[int64](s, retained)>>20)
-	if st := r.status(); !st.Released {
-		t.Errorf("the status does not say that log was released: %+v", st)
-	}
-	s.hangUp()
-	other.hangUp()
-	began := time.Now()
-	pg.Stop(t, "fast")
-	if took := time.Since(began); took > 2*time.Second {
-		t.Errorf("Postgres took %v to shut down while Redis was away", took)
-	}
-	pg.Start(t)
-	rd.Start(t)
 	testenv.Eventually(t, settle, func() error {
-		if r.reconciles() < 2 {
-			return errors.New("no reconcile")
+		if r.status().CacheError == "" {
+			return errors.New("nobody knows that Redis is away")
 		}
 		return nil
 	})
+	s.exec("DROP PUBLICATION everflag")
+	s.exec("UPDATE posthog_featureflag SET version = version + 1 WHERE key = 'flag-0'") // it cannot be decoded
+	most := s.mostRetained()
+	for range written / step {
+		fill(other, step)
+		other.exec("TRUNCATE noise") // its log remains
+		pass(t, 50*time.Millisecond)
+	}
+	peak := most()
+	t.Logf("at most %d MiB retained", peak>>20)
+	if peak > limit<<20 {
+		t.Errorf("%d MiB were retained, the limit is %d MiB", peak>>20, limit)
+	}
+	d.noticedNothing(s)
+	rd.Start(t)
+	r.reconciledFor("the replication slot is missing")
+	s.arrives()
+	d.noticedNothing(s)
+}
+
+// G5, F27, F67: the tables change so that nobody may read the slot until somebody acts. It must not keep log for so long, though Redis is there, and so is the replicator.
+func TestSlotThatNobodyReads(t *testing.T) {
+	t.Parallel()
+	const limit, written = 64, 96
+	s, pg, _ := plain(t, testenv.PGOptions{}, testenv.RedisOptions{})
+	other := neighbour(t, pg)
+	first := s.replicator()
+	s.waitEqual()
+	first.stop()
+	r := s.replicator("REPLICATOR_NO_SETUP=true", fmt.Sprintf("REPLICATOR_MAX_RETAINED_WAL=%dMiB", limit))
+	s.arrives()
+	d := s.decide()
+	s.exec("CREATE TABLE posthog_tag (id uuid PRIMARY KEY, name varchar(255) NOT NULL, team_id integer NOT NULL)")
+	testenv.Eventually(t, settle, func() error {
+		if st := r.status(); !strings.Contains(st.LastError, "ALTER PUBLICATION") {
+			return fmt.Errorf("nothing is said of the table that the publication lacks: %+v", st)
+		}
+		return nil
+	})
+	fill(other, written)
+	testenv.Eventually(t, settle, func() error {
+		if kept := value[int64](s, retainedBytes); kept > limit<<20 {
+			return fmt.Errorf("%d MiB are retained, the limit is %d MiB", kept>>20, limit)
+		}
+		return nil
+	})
+	s.exec("UPDATE posthog_featureflag SET version = version + 1 WHERE key = 'flag-0'")
+	s.exec("ALTER PUBLICATION everflag ADD TABLE ONLY posthog_tag")
+	r.reconciledFor("slot is missing")
 	s.arrives()
 	d.noticedNothing(s)
 }
@@ -147,7 +286,7 @@ func TestReplicatorsRollingRestart(t *testing.T) {
 	everyone := []*replicator{leader, other}
 	for range 4 {
 		l.more(50)
-		for r, want := range map[*replicator]string{leader: "leader since", other: "standby since"} {
+		for r, want := range map[*replicator]string{leader: "leader for", other: "standby for"} {
 			testenv.Eventually(t, settle, func() error {
 				if out, code := s.command(r, "status"); code != 0 || !strings.Contains(out, want) {
 					return fmt.Errorf("status ends with %d, wanted %q: %s", code, want, out)

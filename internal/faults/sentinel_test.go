@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -19,12 +18,7 @@ import (
 // sentinels watch a master. They return their addresses.
 func sentinels(t *testing.T, master *testenv.RedisInstance) (addresses []string) {
 	t.Helper()
-	binary, err := exec.LookPath("redis-server")
-	if err != nil && os.Getenv("TEST_REQUIRE_SERVERS") == "" {
-		t.Skip("Sentinel needs redis-server in PATH")
-	} else if err != nil {
-		t.Fatal(err)
-	}
+	binary := testenv.Tool(t, "redis-server", "redis-server") // Sentinel is a mode of it
 	host, port, err := net.SplitHostPort(master.Addr)
 	if err != nil {
 		t.Fatal(err)
@@ -63,7 +57,7 @@ func role(ctx context.Context, c *redis.Client, want string) error {
 	return err
 }
 
-// F33, F34, F36: the master that Sentinel watches is killed under load, and comes back as a replica; then the new one is failed over in order.
+// F33, F34, F36, S52: the master that Sentinel watches is killed under load, and comes back as a replica; then the new one is failed over in order.
 func TestSentinelFailover(t *testing.T) {
 	t.Parallel()
 	master := testenv.RedisServer(t, testenv.RedisOptions{Process: true})
@@ -103,7 +97,7 @@ func TestSentinelFailover(t *testing.T) {
 	}
 }
 
-// F33, F34, F35, F36: in a Cluster of six nodes, the master that holds the cache is killed under load; its replica takes over.
+// F33, F34, F35, F36, S52: in a Cluster of six nodes, the master that holds the cache is killed under load; its replica takes over.
 func TestClusterFailover(t *testing.T) {
 	t.Parallel()
 	nodes := newCluster(t)

@@ -81,7 +81,7 @@ func (s *scene) goesOn(rd *testenv.RedisInstance, env ...string) *replicator {
 	return r
 }
 
-// F36: through TLS with an authority of one's own, and never without it.
+// F36, S52: through TLS with an authority of one's own, and never without it.
 func TestRedisTLS(t *testing.T) {
 	t.Parallel()
 	ca, cert, key := authority(t)
@@ -98,7 +98,7 @@ func TestRedisTLS(t *testing.T) {
 	s.goesOn(rd, "REPLICATOR_REDIS_CA="+ca)
 }
 
-// F36: through a Unix socket.
+// F36, S52: through a Unix socket.
 func TestRedisUnixSocket(t *testing.T) {
 	t.Parallel()
 	rd := testenv.RedisServer(t, testenv.RedisOptions{Process: true})
@@ -107,7 +107,7 @@ func TestRedisUnixSocket(t *testing.T) {
 	s.goesOn(rd)
 }
 
-// F27, F34: the two users that docs/operations.md names suffice for everything that the programs do: nothing is ever denied.
+// F27, F34, S52: the two users that docs/operations.md names suffice for everything that the programs do: nothing is ever denied.
 func TestRedisUsersOfTheManual(t *testing.T) {
 	t.Parallel()
 	text, err := os.ReadFile("../../docs/operations.md")

@@ -9,7 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"slices"
+	"regexp"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -21,6 +21,7 @@ import (
 
 	"github.com/everflag/everflag/internal/oracle"
 	"github.com/everflag/everflag/internal/testenv"
+	"github.com/everflag/everflag/internal/testenv/abuse"
 )
 
 const (
@@ -33,49 +34,53 @@ type arena struct {
 	t    *testing.T
 	seed uint64
 	rng  *rand.Rand // of the faults
-	only string     // a fault, to look at it alone: EVERFLAG_SOAK_FAULT
+	only string     // faults whose names begin like this, to look at them alone: EVERFLAG_SOAK_FAULT
 
 	pg       *testenv.PGServer
 	db       *testenv.DB
-	rd       *testenv.RedisInstance
-	redisDir string
-	cache    *redis.Client
+	role     login // of the replicators
+	servers  redisServers
+	cache    *redis.Client // of the Redis that is in use
 	nodes    [2]*node
-	fronts   [2]*front
+	fronts   [3]*front
+	backends []*testenv.Backend // the fronts
+	balancer *testenv.Balancer
+	bad      map[string]abuse.Request // by name; made when first used
 
 	history *history
 	watcher *watcher
 	load    *load
-	probed  int // serial of the last probe
 
-	replaced atomic.Bool // Redis was restored from a dump, and not all have recovered from that
+	probed   int // serial of the last probe
+	probedAt int // the state in which it was committed
 
-	began      time.Time
-	events     []string
-	tally      map[string]*tally
-	recoveries []time.Duration
-	reconciles map[string]int
+	replaced atomic.Bool // Redis has gone back to what it was, and not all have recovered from that
+	phase    atomic.Int32
+
+	began time.Time
+	report
 }
 
-type tally struct {
-	n       int
-	longest time.Duration
-}
+// Phases of a run that readers have to know.
+const (
+	busy  int32 = iota
+	quiet       // all is well
+	still       // all servers are down: no answer can change
+)
 
 func newArena(t *testing.T, seed uint64) *arena {
 	t.Helper()
-	a := &arena{t: t, seed: seed, rng: newRand(seed, 1), began: time.Now(), only: os.Getenv("EVERFLAG_SOAK_FAULT"), tally: map[string]*tally{}, reconciles: map[string]int{}}
+	a := &arena{t: t, seed: seed, rng: newRand(seed, 1), began: time.Now(), only: os.Getenv("EVERFLAG_SOAK_FAULT"), report: newReport()}
 	// A proxy that is silent has accepted connections of which the server hears nothing; without the timeout it could not stop for a minute.
 	a.pg = testenv.PostgresServer(t, testenv.PGOptions{Conf: map[string]string{
 		"authentication_timeout":    "1s",
 		"max_prepared_transactions": "10", "wal_sender_timeout": "5s", "log_min_messages": "panic",
 	}})
-	a.rd = testenv.RedisServer(t, testenv.RedisOptions{Process: true})
+	a.openRedis()
 	a.db = a.pg.Database(t)
 	testenv.LoadSchema(t, a.db, testenv.Schema2026)
 	a.db.Exec(t, "ALTER TABLE posthog_team SET (toast_tuple_target = 128)")
-	a.cache = a.rd.Client(t)
-	a.redisDir = a.cache.ConfigGet(t.Context(), "dir").Val()["dir"]
+	a.openLogin()
 
 	numbers := newRand(seed, 2)
 	author := &author{dice: func(_ string, n int) int { return numbers.IntN(n) }, gentle: true}
@@ -87,9 +92,9 @@ func newArena(t *testing.T, seed uint64) *arena {
 	said := newSaid(a.history)
 	a.load.history = a.history
 	a.must(a.load.begin(t.Context()))
-	a.watcher = &watcher{history: a.history, cache: a.cache, prefix: "everflag", pg: a.db.URL, slot: slotName, teams: steadyTo}
+	a.watcher = &watcher{history: a.history, cache: a.cache, prefix: "everflag", pg: a.db.URL, slot: slotName, teams: nomad}
 	for i := range a.nodes {
-		a.nodes[i] = &node{a: a, toPG: testenv.Proxy(t, a.pg.Addr), toRedis: testenv.Proxy(t, a.rd.Addr)}
+		a.nodes[i] = &node{a: a, toPG: testenv.Proxy(t, a.pg.Addr), toRedis: testenv.Proxy(t, a.servers.inUse.Addr)}
 		a.nodes[i].start("")
 	}
 	a.openFronts(said)
@@ -99,16 +104,18 @@ func newArena(t *testing.T, seed uint64) *arena {
 
 func (a *arena) openFronts(said *said) {
 	for i := range a.fronts {
-		f := &front{t: a.t, said: said, addr: "127.0.0.1:" + testenv.FreePort(a.t), admin: "127.0.0.1:" + testenv.FreePort(a.t)}
-		f.network = testenv.Proxy(a.t, a.rd.Addr)
+		f := &front{t: a.t, said: said, phase: &a.phase, took: map[int32][]time.Duration{}, addr: "127.0.0.1:" + testenv.FreePort(a.t), admin: "127.0.0.1:" + testenv.FreePort(a.t)}
+		f.network = testenv.Proxy(a.t, a.servers.inUse.Addr)
 		f.client.Timeout = 5 * time.Second
 		f.env = []string{
-			"DECIDE_REDIS_URL=" + f.network.URL(a.rd.URL), "DECIDE_SNAPSHOT_FILE=" + filepath.Join(a.t.TempDir(), "snapshot"), "DECIDE_ADDR=" + f.addr,
-			"DECIDE_ADMIN_ADDR=" + f.admin, "DECIDE_DRAIN_DELAY=0s",
+			"DECIDE_REDIS_URL=" + f.network.URL(a.servers.inUse.URL), "DECIDE_SNAPSHOT_FILE=" + filepath.Join(a.t.TempDir(), "snapshot"),
+			"DECIDE_ADDR=" + f.addr, "DECIDE_ADMIN_ADDR=" + f.admin, "DECIDE_DRAIN_DELAY=500ms",
 		}
 		a.fronts[i] = f
 		f.start()
+		a.backends = append(a.backends, &testenv.Backend{Addr: f.addr, Ready: "http://" + f.admin + "/readyz"})
 	}
+	a.balancer = testenv.Balance(a.t, a.backends)
 }
 
 // background starts load, watcher and readers; they end with the test.
@@ -144,7 +151,7 @@ type node struct {
 func (n *node) start(killpoint string) {
 	t := n.a.t
 	n.admin = "127.0.0.1:" + testenv.FreePort(t)
-	env := environment(t, n.toPG.URL(n.a.db.URL), n.toRedis.URL(n.a.rd.URL), "everflag", slotName,
+	env := environment(t, n.toPG.URL(n.a.role.url), n.toRedis.URL(n.a.servers.inUse.URL), "everflag", slotName,
 		"REPLICATOR_ADMIN_ADDR="+n.admin, "REPLICATOR_CATALOG_EVERY="+catalogEvery.String(), "REPLICATOR_MAX_TX_BYTES=192KiB",
 		"REPLICATOR_PROVISIONAL_AFTER=2s", "REPLICATOR_VERIFY_EVERY=15s", "REPLICATOR_LOG_FORMAT=json")
 	binary := testenv.Build(t, "cmd/replicator", tags()...)
@@ -186,14 +193,9 @@ func (n *node) inspect() {
 }
 
 // withoutNumbers makes one kind of many reasons.
-func withoutNumbers(text string) string {
-	return strings.Map(func(r rune) rune {
-		if r >= '0' && r <= '9' {
-			return -1
-		}
-		return r
-	}, text)
-}
+func withoutNumbers(text string) string { return numbers.ReplaceAllString(text, "") }
+
+var numbers = regexp.MustCompile(`[0-9A-F]*[0-9][0-9A-F/]*`)
 
 // node picks a replicator.
 func (a *arena) node() *node { return a.nodes[a.rng.IntN(2)] }
@@ -260,12 +262,16 @@ func (a *arena) sql(text string, args ...any) error {
 	return errors.Join(err, db.Close(ctx))
 }
 
-// commit runs one statement as a transaction of the load.
-func (a *arena) commit(sql string) {
+// commit runs statements as a transaction of the load.
+func (a *arena) commit(texts ...string) {
 	a.load.Lock()
 	defer a.load.Unlock()
+	var stmts []stmt
+	for _, text := range texts {
+		stmts = append(stmts, stmt{sql: text})
+	}
 	if a.load.caughtUp(a.t.Context()) == nil {
-		_ = a.load.transaction(a.t.Context(), []step{{[]stmt{{sql: sql}}, ""}}, commit) // the source may be away
+		_ = a.load.transaction(a.t.Context(), []step{{stmts, ""}}, commit) // the source may be away
 	}
 }
 
@@ -289,64 +295,4 @@ func (a *arena) equal(ctx context.Context, db *pgx.Conn) error {
 		return fmt.Errorf("%d differences (%v): %s", len(lines), err, strings.Join(lines[:min(5, len(lines))], "; "))
 	}
 	return nil
-}
-
-func (a *arena) event(format string, args ...any) {
-	line := time.Now().Format("15:04:05.000 ") + fmt.Sprintf(format, args...)
-	a.events = append(a.events, line)
-}
-
-func (a *arena) count(name string, took time.Duration) {
-	if a.tally[name] == nil {
-		a.tally[name] = &tally{}
-	}
-	a.tally[name].n++
-	a.tally[name].longest = max(a.tally[name].longest, took)
-}
-
-// summary prints what happened.
-func (a *arena) summary() {
-	for _, n := range a.nodes {
-		n.inspect()
-	}
-	var b strings.Builder
-	total, slow := 0, 0
-	for _, name := range sortedKeys(a.tally) {
-		if !strings.HasPrefix(name, "recovery: ") {
-			fmt.Fprintf(&b, "  %4d  %s\n", a.tally[name].n, name)
-			if !strings.Contains(name, "died at") {
-				total += a.tally[name].n
-			}
-		}
-	}
-	fmt.Fprintf(&b, "reconciles\n")
-	reconciles := 0
-	for _, reason := range sortedKeys(a.reconciles) {
-		fmt.Fprintf(&b, "  %4d  %s\n", a.reconciles[reason], reason)
-		reconciles += a.reconciles[reason]
-	}
-	fmt.Fprintf(&b, "recoveries that took longer than %v\n", quick)
-	for _, name := range sortedKeys(a.tally) {
-		if tally := a.tally[name]; tally.longest > quick {
-			fmt.Fprintf(&b, "  %4d  %s: up to %v\n", tally.n, strings.TrimPrefix(name, "recovery: "), tally.longest.Round(10*time.Millisecond))
-			slow++
-		}
-	}
-	slices.Sort(a.recoveries)
-	median := time.Duration(0)
-	if n := len(a.recoveries); n > 0 {
-		median = a.recoveries[n/2]
-	}
-	verdict := "no differences"
-	if a.t.Failed() {
-		verdict = "DIFFERENCES, see above; the last events:\n" + strings.Join(a.events[max(0, len(a.events)-40):], "\n")
-	}
-	a.load.Lock()
-	defer a.load.Unlock()
-	a.watcher.mu.Lock()
-	defer a.watcher.mu.Unlock()
-	a.t.Logf("soak: seed %d, %v: %s\n%d faults\n%stransactions %d committed, %d aborted, %d cut off; states %d; slowest commit %v\n"+
-		"looks at the cache %d, answers %d; %d reconciles; median recovery %v, longest staleness %v", a.seed, time.Since(a.began).Round(time.Second), verdict,
-		total, b.String(), a.load.committed, a.load.aborted, a.load.errors, a.history.newest()+1, a.load.slowest.Round(time.Millisecond),
-		a.watcher.looks, a.fronts[0].asked.Load()+a.fronts[1].asked.Load(), reconciles, median.Round(time.Millisecond), a.watcher.longest.Round(time.Millisecond))
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strconv"
 	"syscall"
 	"time"
@@ -21,6 +20,8 @@ type fault struct {
 	hold   [2]time.Duration
 	alone  bool // it waits until all is well, so nothing else may be wrong
 	inject func(a *arena) (heal func())
+
+	returns bool // Redis comes back, with or without what it had: all must be well quickly
 }
 
 var (
@@ -40,7 +41,7 @@ var faults = []fault{
 	{name: "replicators: both kill -9", target: "replicator", hold: brief, inject: func(a *arena) func() {
 		a.nodes[0].kill()
 		a.nodes[1].kill()
-		return func() { a.nodes[0].start(""); a.nodes[1].start("") }
+		return a.startAll
 	}},
 	{name: "replicator: kill at a point", target: "replicator", hold: brief, inject: (*arena).killAtPoint},
 	{name: "replicator: SIGTERM", target: "replicator", hold: brief, inject: func(a *arena) func() {
@@ -83,20 +84,26 @@ var faults = []fault{
 		a.commit("UPDATE posthog_cohort SET filters = jsonb_build_object('noise', (SELECT string_agg(md5(random()::text), '') FROM generate_series(1, 8000))) " + few)
 		return func() { a.commit("UPDATE posthog_cohort SET filters = NULL WHERE length(filters::text) > 100000") }
 	}},
-	{name: "Redis: kill -9, empty", target: "Redis", hold: brief, inject: func(a *arena) func() {
-		a.rd.Kill(a.t)
-		a.must(os.Remove(a.dump()), os.ErrNotExist)
-		return func() { a.rd.Start(a.t) }
+	{name: "Postgres: slot lost", alone: true, target: "Postgres", hold: brief, inject: (*arena).loseSlot},
+	// Alone, because a replicator that starts with a password that is not valid ends, as with any wrong setting.
+	{name: "Postgres: password rotated", alone: true, target: "Postgres", hold: some, inject: (*arena).rotatePassword},
+	{name: "Postgres: a token rotated", target: "Postgres", hold: brief, inject: (*arena).rotateToken},
+	{name: "Postgres: a team deleted and made again", target: "Postgres", hold: brief, inject: (*arena).deleteTeam},
+	{name: "Redis: kill -9, empty", returns: true, target: "Redis", hold: brief, inject: func(a *arena) func() {
+		a.servers.inUse.Kill(a.t)
+		a.loseDump()
+		return func() { a.servers.inUse.Start(a.t) }
 	}},
-	{name: "Redis: kill -9, restart from a new dump", target: "Redis", hold: brief, inject: func(a *arena) func() {
+	{name: "Redis: kill -9 again and again", returns: true, target: "Redis", hold: brief, inject: (*arena).killRedisOften},
+	{name: "Redis: kill -9, restart from a new dump", returns: true, target: "Redis", hold: brief, inject: func(a *arena) func() {
 		a.save()
-		a.backUp()
+		a.copyDump()
 		return a.restore()
 	}},
-	{name: "Redis: kill -9, restart from an old dump", target: "Redis", hold: brief, inject: func(a *arena) func() {
-		if _, err := os.Stat(a.backup()); err != nil {
+	{name: "Redis: kill -9, restart from an old dump", returns: true, target: "Redis", hold: brief, inject: func(a *arena) func() {
+		if _, err := os.Stat(a.servers.copied); err != nil {
 			a.save()
-			a.backUp()
+			a.copyDump()
 		}
 		return a.restore()
 	}},
@@ -110,8 +117,20 @@ var faults = []fault{
 		return nothing
 	}},
 	{name: "Redis: frozen", target: "Redis", hold: some, inject: func(a *arena) func() {
-		a.rd.Freeze(a.t)
-		return func() { a.rd.Thaw(a.t) }
+		a.servers.inUse.Freeze(a.t)
+		return func() { a.servers.inUse.Thaw(a.t) }
+	}},
+	{name: "Redis: failover to a lagging replica", returns: true, target: "Redis", hold: some, inject: (*arena).failOver},
+	{name: "Redis: another, empty server", returns: true, target: "Redis", hold: brief, inject: (*arena).swapRedis},
+	{name: "Redis: epoch raised", target: "Redis", hold: brief, inject: func(a *arena) func() {
+		a.redis("HINCRBY", a.watcher.key("meta"), "epoch", 1)
+		return nothing
+	}},
+	{name: "Redis: stream trimmed", target: "Redis", hold: some, inject: func(a *arena) func() {
+		return a.behindTheStream("XTRIM", a.watcher.key("changes"), "MAXLEN", 0)
+	}},
+	{name: "Redis: stream deleted", target: "Redis", hold: some, inject: func(a *arena) func() {
+		return a.behindTheStream("DEL", a.watcher.key("changes"))
 	}},
 	{name: "network to Redis: cut", target: "network", hold: some, inject: func(a *arena) func() { return a.cut(toRedis, (*testenv.Flaky).Cut) }},
 	{name: "network to Redis: silent", target: "network", hold: some, inject: func(a *arena) func() { return a.cut(toRedis, (*testenv.Flaky).Stall) }},
@@ -122,15 +141,18 @@ var faults = []fault{
 	{name: "network to Postgres: half closed", target: "network", hold: some, inject: func(a *arena) func() { return a.cut(toPostgres, (*testenv.Flaky).HalfClose) }},
 	{name: "network to Postgres: slow", target: "network", hold: some, inject: func(a *arena) func() { return a.cut(toPostgres, slow) }},
 	{name: "decide: kill -9", target: "decide", hold: brief, inject: func(a *arena) func() {
-		f := a.fronts[a.rng.IntN(len(a.fronts))]
+		f := a.front()
 		f.kill()
 		return f.start
 	}},
-	{name: "decide: no Redis", target: "decide", hold: some, inject: func(a *arena) func() {
-		f := a.fronts[a.rng.IntN(len(a.fronts))]
-		f.network.Cut()
-		return f.network.Restore
-	}},
+	{name: "decide: rolling restart", target: "decide", hold: brief, inject: (*arena).rollingRestart},
+	{name: "decide: hostile requests", target: "decide", hold: brief, inject: (*arena).beHostile},
+	{name: "decide: slow clients", target: "decide", hold: some, inject: (*arena).dribble},
+	{name: "decide: no Redis", target: "network of decide", hold: some, inject: func(a *arena) func() { return a.cutFront((*testenv.Flaky).Cut) }},
+	{name: "decide: silent network", target: "network of decide", hold: long, inject: func(a *arena) func() { return a.cutFront((*testenv.Flaky).Stall) }},
+	{name: "decide: half closed network", target: "network of decide", hold: some, inject: func(a *arena) func() { return a.cutFront((*testenv.Flaky).HalfClose) }},
+	{name: "all servers down", alone: true, target: "all", hold: some, inject: func(a *arena) func() { return a.allDown(false) }},
+	{name: "all servers down, decide restarted", alone: true, target: "all", hold: brief, inject: func(a *arena) func() { return a.allDown(true) }},
 }
 
 func slow(f *testenv.Flaky) { f.Delay(50 * time.Millisecond) }
@@ -152,6 +174,18 @@ func (a *arena) cut(which func(*node) *testenv.Flaky, how func(*testenv.Flaky)) 
 			which(n).Cut() // what was swallowed leaves connections out of step
 			which(n).Restore()
 		}
+	}
+}
+
+// cutFront breaks the network of one decide process.
+func (a *arena) cutFront(how func(*testenv.Flaky)) (heal func()) {
+	f := a.front()
+	how(f.network)
+	return func() {
+		if a.rng.IntN(2) == 0 { // else those connections go on that can
+			f.network.Cut()
+		}
+		f.network.Restore()
 	}
 }
 
@@ -243,29 +277,4 @@ func (a *arena) tables(change func(context.Context) error) {
 		return a.equal(a.t.Context(), a.load.db)
 	})
 	a.history.tighten()
-}
-
-// dump is the file of Redis, backup a copy that is taken now and then.
-func (a *arena) dump() string   { return filepath.Join(a.redisDir, "dump.rdb") }
-func (a *arena) backup() string { return filepath.Join(a.redisDir, "backup.rdb") }
-
-func (a *arena) save() { a.redis("SAVE") }
-
-func (a *arena) backUp() {
-	if content, err := os.ReadFile(a.dump()); err == nil {
-		a.must(os.WriteFile(a.backup(), content, 0o644))
-	}
-}
-
-// restore kills Redis and starts it from the backup: it has forgotten what came later, and says nothing of it.
-func (a *arena) restore() (heal func()) {
-	a.rd.Kill(a.t)
-	content, err := os.ReadFile(a.backup())
-	a.must(err)
-	a.must(os.WriteFile(a.dump(), content, 0o644))
-	return func() {
-		a.replaced.Store(true)
-		a.watcher.forget()
-		a.rd.Start(a.t)
-	}
 }

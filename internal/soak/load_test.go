@@ -18,7 +18,17 @@ const (
 	steadyFlags          = 6
 )
 
+// The nomad is a team that changes its token, and is deleted and made again. Its present and former tokens are asked for, too.
+const nomad = 14
+
 func steadyToken(team int) string { return fmt.Sprint("phc_steady_", team) }
+
+func steadyTokens() (tokens []string) {
+	for team := steadyFrom; team <= steadyTo; team++ {
+		tokens = append(tokens, steadyToken(team))
+	}
+	return tokens
+}
 
 // load commits transactions all the time.
 type load struct {
@@ -69,6 +79,13 @@ func (l *load) once(ctx context.Context) {
 	}
 }
 
+// unfit is why transactions aborted that had to commit. A load that fails at every second statement tests little.
+func (l *load) unfit() error {
+	l.Lock()
+	defer l.Unlock()
+	return l.misfit
+}
+
 // begin fills the tables.
 func (l *load) begin(ctx context.Context) error {
 	var rows []stmt
@@ -78,7 +95,12 @@ func (l *load) begin(ctx context.Context) error {
 			rows = append(rows, l.author.insertSteady(team, flag)...)
 		}
 	}
+	rows = append(rows, l.author.nomad("phc_nomad")...)
 	return l.transaction(ctx, []step{{rows, ""}}, commit)
+}
+
+func (a *author) nomad(token string) []stmt {
+	return append(teamRows(nomad, token), a.insertSteady(nomad, 1)...)
 }
 
 func (a *author) insertSteady(team, flag int) []stmt {
@@ -118,11 +140,10 @@ func (a *author) steady() []stmt {
 // gone is the answer to a token that no team has.
 const gone = "no such token"
 
-// answers are what decide must say of the steady teams in a state: the payloads of the flags that are on.
-func answers(state oracle.State) map[string]string {
+// answers are what decide must say to tokens in a state: the payloads of the flags that are on.
+func answers(state oracle.State, tokens []string) map[string]string {
 	said := map[string]string{}
-	for team := steadyFrom; team <= steadyTo; team++ {
-		token := steadyToken(team)
+	for _, token := range tokens {
 		owner, known := state.Tokens[token]
 		if !known {
 			said[token] = gone

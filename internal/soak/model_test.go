@@ -25,7 +25,7 @@ const settle = 30 * time.Second
 
 // TestModel runs random programs of transactions over all watched tables through the real replicator, with kills, cuts and flushes, and judges every state
 // of the cache: see the package comment. EVERFLAG_MODEL_TIME says for how long (G1–G4; F5–F8, F29, F33–F36, F39–F49, F55, F56).
-func TestModel(t *testing.T) {
+func TestModel(t *testing.T) { // F60
 	t.Parallel()
 	s := newStage(t)
 	until := time.Now().Add(s.duration)

@@ -23,7 +23,9 @@ type source struct {
 	prepares int
 
 	committed, aborted int
-	slowest            time.Duration // commit
+	aborts             map[string]int // by reason
+	misfit             error          // the first of those that no load may end with
+	slowest            time.Duration  // commit
 }
 
 func (s *source) connect(ctx context.Context) error {
@@ -80,8 +82,7 @@ func (s *source) transaction(ctx context.Context, steps []step, end ending) erro
 		return err // what became of it shows at the next connection
 	}
 	if err != nil {
-		s.aborted++
-		s.note("-- " + strings.ReplaceAll(err.Error(), "\n", " "))
+		s.abort(err)
 		if err := s.exec(ctx, "ROLLBACK"); err != nil {
 			return err
 		}
@@ -89,6 +90,32 @@ func (s *source) transaction(ctx context.Context, steps []step, end ending) erro
 		s.committed++
 	}
 	return s.history.end(ctx, s.db)
+}
+
+// rightly are the SQLSTATEs with which random changes may meet what is there, a prepared transaction or a server that ends.
+var rightly = map[string]bool{"23503": true, "23505": true, "55P03": true, "57P01": true, "57P02": true}
+
+// reasonOf makes one kind of many errors. A wrong one means that the load does not fit the tables, as they are or as a migration left them.
+func reasonOf(err error) (reason string, wrong bool) {
+	e, ok := errors.AsType[*pgconn.PgError](err)
+	if !ok {
+		return err.Error(), true
+	}
+	return e.Code + " " + withoutNumbers(e.Message), !rightly[e.Code]
+}
+
+// abort counts a transaction that was aborted.
+func (s *source) abort(err error) {
+	s.aborted++
+	reason, wrong := reasonOf(err)
+	if s.aborts == nil {
+		s.aborts = map[string]int{}
+	}
+	s.aborts[reason]++
+	if wrong && s.misfit == nil {
+		s.misfit = err
+	}
+	s.note("-- " + strings.ReplaceAll(err.Error(), "\n", " "))
 }
 
 // caughtUp reads what is committed after the connection was lost.

@@ -214,6 +214,7 @@ func flagRow(id int, key string, more map[string]any) map[string]any {
 		"id": id, "key": key, "name": "", "filters": json.RawMessage(`{"groups":[{"properties":[],"rollout_percentage":100}]}`), "created_at": when,
 		"deleted": false, "active": true, "archived": false, "version": 1, "ensure_experience_continuity": false, "evaluation_runtime": "all",
 		"has_encrypted_payloads": false, "bucketing_identifier": "distinct_id",
+		"evaluation_contexts_match_mode": "any", "unserved": 7, // where a migration has added them: a whole row is inserted, without defaults
 	}
 	maps.Copy(row, more)
 	return row

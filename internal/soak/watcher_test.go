@@ -31,6 +31,7 @@ type watcher struct {
 	floor   int           // index of the state last shown
 	newest  int           // the newest state that is equal to it
 	amnesia bool          // the cache was replaced by an older one, and its leader has not noticed yet
+	swaps   int           // counts the beginnings and the ends of such replacements
 	last    look          // before that
 
 	former      map[string]string // version by team
@@ -79,6 +80,9 @@ func (w *watcher) hangUp(db *pgx.Conn) {
 
 // once takes and judges one look.
 func (w *watcher) once(ctx context.Context, db *pgx.Conn) {
+	w.mu.Lock()
+	swaps := w.swaps
+	w.mu.Unlock()
 	confirmed := w.confirmed(ctx, db) // before the checkpoint is read: it may not be ahead of it (G4)
 	l, err := w.look(ctx)
 	if err != nil || l == nil {
@@ -87,7 +91,7 @@ func (w *watcher) once(ctx context.Context, db *pgx.Conn) {
 	}
 	w.mu.Lock()
 	floor := w.floor
-	if w.amnesia && w.noticed(*l, confirmed) {
+	if w.amnesia && swaps == w.swaps && w.noticed(*l, confirmed) { // not if the look was one at the former cache
 		w.amnesia = false
 		floor, w.former, w.contents = 0, nil, nil
 	}
@@ -131,11 +135,17 @@ func (w *watcher) noticed(l look, confirmed change.LSN) bool {
 	return confirmed != 0 && l.meta["complete"] == "1" && is >= max(was, confirmed)
 }
 
-// forget announces that the cache may go back.
-func (w *watcher) forget() {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.amnesia = true
+// forget has the cache replaced by an older one.
+func (w *watcher) forget(replace func()) {
+	announce := func() {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.amnesia = true
+		w.swaps++
+	}
+	announce()
+	replace()
+	announce()
 }
 
 func (w *watcher) count() int {
