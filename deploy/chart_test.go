@@ -217,3 +217,30 @@ func TestSidecar(t *testing.T) {
 		}
 	}
 }
+
+// TestManualInstallsTheChart holds the commands of docs/operations.md against the chart: the images that are pushed are those of the pods, and the secrets that
+// are made have the keys that the pods mount. .ci/helm renders the command itself.
+func TestManualInstallsTheChart(t *testing.T) {
+	manual := read(t, "../docs/operations.md")
+	for program, keys := range map[string]int{"replicator": 2, "decide": 1} {
+		workload := find(t, rendered(t, "default"), "Deployment", "-"+program)
+		image := at[string](container(workload), "image")
+		if pushed := strings.Replace(image, "/"+program, "/$program", 1); !strings.Contains(manual, "docker push registry.example.com/"+pushed+"\n") {
+			t.Errorf("the pods want %s, which nobody pushes", image)
+		}
+		mounted := 0
+		for _, volume := range at[[]any](workload, "spec", "template", "spec", "volumes") {
+			name := at[string](volume, "secret", "secretName")
+			for _, item := range at[[]any](volume, "secret", "items") {
+				mounted++
+				key := at[string](item, "key")
+				if !strings.Contains(manual, "create secret generic "+name+" ") || !strings.Contains(manual, "--from-literal="+key+"=") {
+					t.Errorf("nobody makes the key %s of the secret %s", key, name)
+				}
+			}
+		}
+		if mounted != keys {
+			t.Errorf("%s mounts %d keys of secrets, want %d", program, mounted, keys)
+		}
+	}
+}

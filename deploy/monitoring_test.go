@@ -18,6 +18,7 @@ import (
 	"github.com/everflag/everflag/cachewriter"
 	"github.com/everflag/everflag/decide"
 	"github.com/everflag/everflag/decide/store"
+	"github.com/everflag/everflag/internal/testenv"
 	"github.com/everflag/everflag/replication"
 )
 
@@ -145,22 +146,36 @@ func (e exported) check(t *testing.T, where, expr string, texts ...string) {
 	}
 }
 
-func TestDashboard(t *testing.T) {
-	type target struct{ Expr, LegendFormat string }
-	var dashboard struct {
-		UID, Title  string
-		Annotations struct{ List []target }
-		Panels      []struct {
-			ID          int
-			Type, Title string
-			Description string
-			GridPos     struct{ X, Y, W, H int }
-			Targets     []target
-		}
+// dashboard is what the tests look at of Grafana's model.
+type dashboard struct {
+	UID, Title  string
+	Annotations struct{ List []target }
+	Panels      []struct {
+		ID          int
+		Type, Title string
+		Description string
+		GridPos     struct{ X, Y, W, H int }
+		Targets     []target
 	}
-	if err := json.Unmarshal([]byte(read(t, "grafana/everflag.json")), &dashboard); err != nil {
+}
+
+type target struct{ Expr, LegendFormat string }
+
+// promQL is the query with Grafana's variables filled in.
+func (q target) promQL() string {
+	return strings.NewReplacer("$__rate_interval", "1m", "$namespace", ".*").Replace(q.Expr)
+}
+
+func readDashboard(t *testing.T) (d dashboard) {
+	t.Helper()
+	if err := json.Unmarshal([]byte(read(t, "grafana/everflag.json")), &d); err != nil {
 		t.Fatal(err)
 	}
+	return d
+}
+
+func TestDashboard(t *testing.T) {
+	dashboard := readDashboard(t)
 	if dashboard.UID != "everflag" || len(dashboard.Panels) < 20 {
 		t.Errorf("dashboard %q with %d panels", dashboard.UID, len(dashboard.Panels))
 	}
@@ -186,7 +201,6 @@ func TestDashboard(t *testing.T) {
 		}
 		for _, q := range p.Targets {
 			e.check(t, "panel "+p.Title, q.Expr, q.LegendFormat)
-			promqlParses(t, "panel "+p.Title, q.Expr)
 		}
 	}
 	for _, a := range dashboard.Annotations.List {
@@ -194,24 +208,23 @@ func TestDashboard(t *testing.T) {
 	}
 }
 
-// promqlParses asks promtool, if there is one, with Grafana's variables filled in.
-func promqlParses(t *testing.T, where, expr string) {
-	t.Helper()
-	promtool, err := exec.LookPath("promtool")
-	if err != nil {
-		return
-	}
-	expr = strings.NewReplacer("$__rate_interval", "1m", "$namespace", ".*").Replace(expr)
-	file := filepath.Join(t.TempDir(), "rules.yml")
-	rule, err := json.Marshal(map[string]any{"groups": []any{map[string]any{"name": "x", "rules": []any{map[string]string{"record": "x", "expr": expr}}}}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(file, rule, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if out, err := exec.Command(promtool, "check", "rules", file).CombinedOutput(); err != nil {
-		t.Errorf("%s: %v\n%s\n%s", where, err, expr, out)
+// TestDashboardParses gives the queries of all panels to promtool, as rules.
+func TestDashboardParses(t *testing.T) {
+	promtool := testenv.Tool(t, "prometheus", "promtool")
+	for _, p := range readDashboard(t).Panels {
+		for _, q := range p.Targets {
+			rule, err := json.Marshal(map[string]any{"groups": []any{map[string]any{"name": "x", "rules": []any{map[string]string{"record": "x", "expr": q.promQL()}}}}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			file := filepath.Join(t.TempDir(), "rules.yml")
+			if err := os.WriteFile(file, rule, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if out, err := exec.Command(promtool, "check", "rules", file).CombinedOutput(); err != nil {
+				t.Errorf("panel %s: %v\n%s\n%s", p.Title, err, q.promQL(), out)
+			}
+		}
 	}
 }
 
@@ -277,10 +290,7 @@ func TestAlerts(t *testing.T) {
 
 // TestAlertsFire runs the rules over series with promtool.
 func TestAlertsFire(t *testing.T) {
-	promtool, err := exec.LookPath("promtool")
-	if err != nil {
-		t.Skip("no promtool: it comes with Debian's package prometheus")
-	}
+	promtool := testenv.Tool(t, "prometheus", "promtool")
 	for _, args := range [][]string{
 		{"check", "rules", "everflag.rules.yml"},
 		{"test", "rules", "everflag.rules.test.yml"},

@@ -4,13 +4,17 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/everflag/everflag/internal/testenv"
 )
 
 var units = []string{"everflag-replicator.service", "everflag-decide.service"}
 
 func TestUnits(t *testing.T) {
+	manual := read(t, "../docs/operations.md")
 	for _, unit := range units {
 		text := read(t, "systemd/"+unit)
 		program := strings.TrimSuffix(strings.TrimPrefix(unit, "everflag-"), ".service")
@@ -22,15 +26,17 @@ func TestUnits(t *testing.T) {
 				t.Errorf("%s lacks %q", unit, line)
 			}
 		}
+		for _, file := range regexp.MustCompile(`(?m)^(?:EnvironmentFile=|LoadCredential=.*:)/etc/everflag/(.*)$`).FindAllStringSubmatch(text, -1) {
+			if !strings.Contains(manual, "`"+file[1]+"`") {
+				t.Errorf("%s wants %s, of which the manual does not tell", unit, file[1])
+			}
+		}
 	}
 }
 
-// TestUnitsVerify asks systemd, if it is there, with the programs in a place where it finds them.
+// TestUnitsVerify asks systemd, with the programs in a place where it finds them.
 func TestUnitsVerify(t *testing.T) {
-	analyze, err := exec.LookPath("systemd-analyze")
-	if err != nil {
-		t.Skip("no systemd-analyze here")
-	}
+	analyze := testenv.Tool(t, "systemd", "systemd-analyze")
 	dir := t.TempDir()
 	for _, unit := range units {
 		program := strings.TrimSuffix(strings.TrimPrefix(unit, "everflag-"), ".service")

@@ -13,13 +13,12 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	posthogsql "github.com/everflag/everflag/deploy/sql"
 )
 
-// demoToken is the project token of the seed's demo team, editedFlag a plain rollout flag of it.
-const (
-	demoToken  = "phc_demoEverflag2f6c9d1b8e4a7305"
-	editedFlag = "new-checkout"
-)
+// editedFlag is a plain rollout flag of the seed's demo team.
+const editedFlag = "new-checkout"
 
 // users are the two whose flags are shown, with what their SDK would send of them.
 var users = []struct{ name, request string }{
@@ -63,7 +62,7 @@ func (a answer) String() string {
 // ask gets one user's flags from one decide process.
 func ask(ctx context.Context, p *program, user int) (answer, error) {
 	var a answer
-	body := fmt.Sprintf(`{"token":%q,"distinct_id":%q,%s}`, demoToken, users[user].name, users[user].request)
+	body := fmt.Sprintf(`{"token":%q,"distinct_id":%q,%s}`, posthogsql.DemoToken, users[user].name, users[user].request)
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+p.addr+"/flags/?v=2", strings.NewReader(body))
 	if err != nil {
 		return a, err

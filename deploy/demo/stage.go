@@ -166,11 +166,14 @@ func (s *stage) close() error {
 
 // hold waits for Ctrl-C.
 func (s *stage) hold() error {
-	fmt.Printf("\nStill running. Try:\n   psql '%s'\n", s.postgres.URL(database))
-	fmt.Printf("   curl -s 'http://%s/flags/?v=2' --json '{\"token\":\"%s\",\"distinct_id\":\"ada\"}'\n", s.decide[0].addr, demoToken)
+	fmt.Print("\nStill running. Open the pages\n")
 	for _, p := range append([]*program{s.replicator}, s.decide...) {
-		fmt.Printf("   curl -s http://%s/status   # %s\n", p.admin, p.name)
+		fmt.Printf("   http://%s   %s\n", p.admin, p.name)
 	}
+	fmt.Printf("change a flag and see it there\n   psql '%s' -c \"UPDATE posthog_featureflag SET active = NOT active WHERE key = 'dark-mode'\"\n", s.postgres.URL(database))
+	fmt.Printf("ask for the flags of a user, and why they are so\n   curl -s 'http://%s/flags/?v=2' --json '{\"token\":\"%s\",\"distinct_id\":\"ada\"}'\n", s.decide[0].addr, posthogsql.DemoToken)
+	fmt.Printf("   bin/decide --redis-url %s eval %s ada --properties '{\"country\":\"US\"}'\n", s.redis.URL(0), posthogsql.DemoToken)
+	fmt.Printf("and see what an operator sees\n   bin/replicator --admin-url http://%s status\n", s.replicator.admin)
 	fmt.Println("Ctrl-C stops and removes everything.")
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)

@@ -8,3 +8,9 @@ import "embed"
 //
 //go:embed *.sql
 var Files embed.FS
+
+// Keys of the demo team in the seeds.
+const (
+	DemoToken  = "phc_demoEverflag2f6c9d1b8e4a7305" // team 1 of both
+	DemoSecret = "phs_demoEverflag83b1f0c6a94e2d57" // 2026 only
+)
