@@ -122,7 +122,7 @@ func (c *chain) startReplicator(ctx context.Context) error {
 	return c.replicator.ready(ctx)
 }
 
-// report is what the replicator says of a reconcile.
+// reconcileReport is what the replicator says of a reconcile.
 type reconcileReport struct {
 	Took         time.Duration `json:"took"`
 	Finished     time.Time     `json:"finished"`
@@ -175,7 +175,8 @@ func (c *chain) touch(ctx context.Context, flag int) (string, error) {
 func (c *chain) arrived(ctx context.Context, flag int, mark string, timeout time.Duration) error {
 	team := c.keys.Team(int64((flag-1)/c.perTeam + 1))
 	field := flagcache.Field(flagcache.EntityFlag, fmt.Sprint(flag))
-	return poll(ctx, timeout, "a change to be in Redis", func() (bool, error) {
+	const every = 2 * time.Millisecond // Redis is under measurement, too
+	return pollEvery(ctx, every, timeout, "a change to be in Redis", func() (bool, error) {
 		record, err := c.cache.HGet(ctx, team, field).Result()
 		if errors.Is(err, redis.Nil) {
 			err = nil

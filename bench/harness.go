@@ -26,6 +26,7 @@ type harness struct {
 	dir      string // of this run; removed at its end
 	report   *report
 	pinned   bool // taskset is there and there are two cores
+	realtime bool // the load generator may go before everything else
 	wrk      string
 	cleanups []func() error
 }
@@ -50,6 +51,7 @@ func newHarness(ctx context.Context, o options) (*harness, error) {
 		_, err = exec.LookPath("taskset")
 		h.pinned = err == nil
 	}
+	h.realtime = exec.CommandContext(ctx, realtime[0], append(realtime[1:len(realtime):len(realtime)], "true")...).Run() == nil
 	h.wrk, _ = exec.LookPath("wrk") // without it bench/load stands in
 	for _, pkg := range programs {
 		build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags=-s -w", "-o", h.binary(filepath.Base(pkg)), "./"+pkg)
@@ -103,9 +105,18 @@ func (h *harness) turns(contestants ...func() error) error {
 
 // poll calls condition every half millisecond until it reports true.
 func poll(ctx context.Context, timeout time.Duration, what string, condition func() (bool, error)) error {
+	return pollEvery(ctx, 500*time.Microsecond, timeout, what, condition)
+}
+
+// pollStatus is for conditions that ask a program under measurement, which must not be kept busy with answers.
+func pollStatus(ctx context.Context, timeout time.Duration, what string, condition func() (bool, error)) error {
+	return pollEvery(ctx, 20*time.Millisecond, timeout, what, condition)
+}
+
+func pollEvery(ctx context.Context, every, timeout time.Duration, what string, condition func() (bool, error)) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("%s: not within %v", what, timeout))
 	defer cancel()
-	tick := time.NewTicker(500 * time.Microsecond)
+	tick := time.NewTicker(every)
 	defer tick.Stop()
 	for {
 		if done, err := condition(); err != nil || done {

@@ -22,7 +22,7 @@ func describeMachine(ctx context.Context, h *harness) string {
 	line("versions", strings.Join([]string{
 		runtime.Version(), output(ctx, "redis-server", "--version"), output(ctx, "pg_recvlogical", "--version"),
 	}, "; "))
-	line("load generator", pick(h.wrk != "", "wrk", "bench/load")+"; bench/load where a rate is held")
+	line("load generator", pick(h.wrk != "", "wrk", "bench/load")+"; bench/load where a rate is held, "+pick(h.realtime, "at real-time priority", "at no priority (chrt is missing or not permitted)"))
 	line("pinning", pick(h.pinned, "server on core 0, load on core 1", "none: no taskset, or one core"))
 	line("rounds", fmt.Sprintf("%d of %v%s", h.rounds(), h.span(), pick(h.quick, " (--quick)", "")))
 	if text, err := os.ReadFile("/proc/loadavg"); err == nil {

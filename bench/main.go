@@ -28,6 +28,7 @@ type section struct {
 var sections = []section{
 	{"decide", "a flag request, 10, 50 and 350 flags, beside a constant answer over net/http", decideSection},
 	{"evaluation", "evaluation in the process, beside posthog-go", evaluationSection},
+	{"peers", "other flag servers, 50 flags, each on its own format", peersSection},
 	{"startup", "start to ready and memory with 24,000 teams of 10 flags and 214,000 without", startupSection},
 	{"propagation", "one change at a time: commit to Redis, commit to served", propagationSection},
 	{"drain", "a backlog of 20,000 transactions of a row, and of 200 of 1,000 rows, beside pg_recvlogical", drainSection},

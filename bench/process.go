@@ -84,7 +84,7 @@ func (p *process) await(ctx context.Context, timeout time.Duration) error {
 
 // ready waits until the program says that it is.
 func (p *process) ready(ctx context.Context) error {
-	return poll(ctx, 2*time.Minute, p.name+" to be ready", func() (bool, error) {
+	return pollStatus(ctx, 2*time.Minute, p.name+" to be ready", func() (bool, error) {
 		select {
 		case <-p.ended:
 			return false, fmt.Errorf("%s ended: %s", p.name, strings.TrimSpace(p.log.String()))

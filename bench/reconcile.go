@@ -86,7 +86,7 @@ func (c *chain) refill(ctx context.Context) (float64, error) {
 		return 0, err
 	}
 	var report reconcileReport
-	err = poll(ctx, 2*time.Minute, "a reconcile after FLUSHALL", func() (bool, error) {
+	err = pollStatus(ctx, 2*time.Minute, "a reconcile after FLUSHALL", func() (bool, error) {
 		report, err = c.lastReconcile(ctx)
 		return report.Finished.After(before.Finished), err
 	})
