@@ -52,7 +52,7 @@ var present = []string{
 	"internal/admin", "internal/logging", "internal/backoff", "internal/testenv",
 }
 
-func TestImports(t *testing.T) {
+func TestImports(t *testing.T) { // S22
 	all := strings.Fields(list(t, "{{.ImportPath}}", "./..."))
 	for _, p := range present {
 		if !slices.Contains(all, module+"/"+p) {
