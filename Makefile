@@ -33,11 +33,12 @@ test-matrix: servers ## the whole chain on every major of Postgres, 14 to 18
 	for v in 14 15 16 17 18; do echo "== Postgres $$v"; TEST_POSTGRES_VERSION=$$v $(GO) test -count=1 -p 1 -timeout 15m ./replication ./cachewriter ./cmd/replicator ./internal/soak ./internal/faults || exit 1; done
 
 .PHONY: soak
-soak: servers ## load and random faults, judged all the time: make soak DURATION=1h SEED=7
-	EVERFLAG_SOAK_TIME=$(or $(DURATION),10m) EVERFLAG_SOAK_SEED=$(SEED) $(GO) test -count=1 -v -timeout 0 -run '^TestSoak$$' ./internal/soak
+soak: servers ## load and random faults, judged all the time: make soak DURATION=1h SEED=7, or FAULTS=500
+	EVERFLAG_SOAK_TIME=$(or $(DURATION),10m) EVERFLAG_SOAK_FAULTS=$(FAULTS) EVERFLAG_SOAK_SEED=$(SEED) $(GO) test -count=1 -v -timeout 0 -run '^TestSoak$$' ./internal/soak
 
 .PHONY: bench
 bench: servers build ## the figures of docs/performance.md on this machine, side by side with their floors (about half an hour; ARGS=--quick)
+	@.ci/servers wrk:wrk
 	$(GO) run ./bench $(ARGS)
 
 .PHONY: screenshots
@@ -45,7 +46,7 @@ screenshots: servers ## the pictures in docs/images
 	EVERFLAG_SCREENSHOTS=$(CURDIR)/docs/images $(GO) test ./cmd/replicator -run TestPagesInBrowser -count 1
 
 .PHONY: images
-images: ## both container images, built from scratch with the local Go
+images: ## both container images, compiled with the local Go (BINARIES=compiled: inside the build), and checked
 	.ci/docker-images $(VERSION)
 
 .PHONY: test-compose
@@ -53,9 +54,22 @@ test-compose: ## docker-compose.yml brought up, used, broken and taken down (a p
 	.ci/with-docker .ci/compose-test
 
 .PHONY: test-docker
-test-docker: ## the server tests in containers
+test-docker: ## the server tests in containers (what no container offers, such as a standby or a Cluster, takes local binaries)
 	.ci/with-docker sh -c '.ci/docker-standins postgres:17 redis:7 && TEST_SERVERS=docker TESTCONTAINERS_RYUK_DISABLED=true \
-		TESTCONTAINERS_HOST_OVERRIDE=localhost $(GO) test -count=1 -p 1 -timeout 30m ./internal/testenv ./replication ./cachewriter ./cmd/replicator'
+		TESTCONTAINERS_HOST_OVERRIDE=localhost $(GO) test -count=1 -p 1 -timeout 30m \
+		./internal/testenv ./replication ./cachewriter ./decide/store ./cmd/replicator ./cmd/decide ./internal/faults'
+
+.PHONY: test-valkey
+test-valkey: servers ## all that speaks to Redis against Valkey: standalone, replicas, Sentinel, Cluster
+	PATH="$$(.ci/valkey):$$PATH" TEST_SERVERS=local $(GO) test -count=1 -p 1 -timeout 30m ./internal/testenv ./cachewriter ./decide/store ./cmd/replicator ./internal/faults
+
+.PHONY: release
+release: ## archives of the commit for Linux and macOS in dist/, with checksums and bills of materials (OUT=elsewhere)
+	.ci/release $(or $(OUT),dist)
+
+.PHONY: reproducible
+reproducible: ## builds the release twice, in two places, and compares every byte (PLATFORM=linux/amd64 for one)
+	.ci/reproducible $(PLATFORM)
 
 .PHONY: helm
 helm: ## lint the chart, render it, hold the renders against the schemas and the files in the repository
@@ -85,4 +99,4 @@ fmt: ## format the code
 
 .PHONY: clean
 clean: ## remove what was built
-	rm -rf bin
+	rm -rf bin dist
