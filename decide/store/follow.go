@@ -22,9 +22,12 @@ const (
 	pollEvery   = time.Second
 	waitEvery   = 250 * time.Millisecond // while there is no cache to follow
 	pollTimeout = time.Second
-	readTimeout = 5 * time.Second
-	scanTimeout = 5 * time.Second
-	bulkTimeout = 15 * time.Second
+	// On a new connection the poll waits for several round trips more, which take longer than a poll where Redis is far away.
+	connectTimeout = 3 * time.Second
+	connectTries   = 3 // every so many attempts have that time, the first one included; the others notice sooner that a network is back
+	readTimeout    = 5 * time.Second
+	scanTimeout    = 5 * time.Second
+	bulkTimeout    = 15 * time.Second
 
 	blockTime = 300 * time.Millisecond
 	// A blocked read that is not answered this long after its block time has no server behind it.
@@ -48,6 +51,7 @@ type follower struct {
 	torn     map[int64]struct{} // teams whose records in the cache contradict themselves
 	waiting  string             // why there is nothing to follow
 	failing  time.Time          // since when Redis does not answer
+	failures int                // in a row
 	nextPoll time.Time
 }
 

@@ -125,7 +125,11 @@ func checkpointOf(m flagcache.Meta) uint64 {
 
 // poll reads meta together with the clock of Redis, which the heartbeat is compared with.
 func (f *follower) poll(ctx context.Context) (flagcache.Meta, time.Time, error) {
-	ctx, cancel := step(ctx, pollTimeout, "polling the cache")
+	limit := pollTimeout
+	if f.failures%connectTries == 0 {
+		limit = connectTimeout
+	}
+	ctx, cancel := step(ctx, limit, "polling the cache")
 	defer cancel()
 	var fields *redis.MapStringStringCmd
 	var clock *redis.TimeCmd

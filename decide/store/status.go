@@ -149,6 +149,7 @@ func (f *follower) applied(entries int, last flagcache.Entry) {
 // fails reports an error of Redis: with one line when it begins.
 func (f *follower) fails(err error) {
 	f.metrics.errors.Inc()
+	f.failures++
 	if f.failing.IsZero() {
 		f.failing = time.Now()
 		f.log.Warn("redis does not answer, serving what is in memory", zap.Error(err), zap.Int("teams", f.view.Load().teams.size))
@@ -164,7 +165,7 @@ func (f *follower) works() {
 		return
 	}
 	f.log.Info("redis answers again", zap.Duration("after", time.Since(f.failing)))
-	f.failing = time.Time{}
+	f.failing, f.failures = time.Time{}, 0
 }
 
 // Status is the state of the store, for people and for /status.
