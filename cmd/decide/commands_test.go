@@ -38,6 +38,7 @@ func TestWrongSettings(t *testing.T) {
 		"bad redis url":    {[]string{"DECIDE_REDIS_URL=https://u:s3cret@x"}, "--redis-url"},
 		"address in use":   {[]string{"DECIDE_ADDR=" + taken.Addr().String()}, "--addr"},
 		"admin in use":     {[]string{"DECIDE_ADMIN_ADDR=" + taken.Addr().String()}, "--admin-addr"},
+		"empty prefix":     {[]string{"DECIDE_KEY_PREFIX="}, "--key-prefix: must not be empty"},
 		"no file either":   {[]string{"DECIDE_REDIS_URL=", "DECIDE_SNAPSHOT_FILE=" + garbage + ".missing"}, "--redis-url: is not set, and --snapshot-file"},
 		"memory":           {[]string{"DECIDE_MAX_MEMORY=plenty"}, "--max-memory"},
 		"no memory":        {[]string{"DECIDE_MAX_MEMORY=0"}, "--max-memory"},

@@ -15,6 +15,7 @@ import (
 	"github.com/everflag/everflag/decide/eval"
 	"github.com/everflag/everflag/decide/store"
 	"github.com/everflag/everflag/internal/command"
+	"github.com/everflag/everflag/internal/flagcache"
 	"github.com/everflag/everflag/internal/redisconn"
 )
 
@@ -78,6 +79,9 @@ func (s *settings) redisClient() (redis.UniversalClient, error) {
 			return nil, command.BadSettingf("--redis-url", "is not set, and --snapshot-file cannot take its place: %w", err)
 		}
 		return nil, nil //nolint:nilnil // because "no Redis" is a setting, which the store takes as nil
+	}
+	if err := flagcache.CheckPrefix(s.KeyPrefix); err != nil {
+		return nil, command.BadSettingf("--key-prefix", "%w", err)
 	}
 	client, err := redisconn.Open(redisconn.Config{
 		URL: s.RedisURL, ReadURL: command.SecretReader("DECIDE_REDIS_URL", s.RedisURL), CAFile: s.RedisCA, ClientName: "everflag-decide",

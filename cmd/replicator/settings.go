@@ -95,6 +95,9 @@ func (s *settings) replication() (replication.Config, error) {
 
 // redisClient returns a client that has not connected yet.
 func (s *settings) redisClient() (redis.UniversalClient, error) {
+	if err := flagcache.CheckPrefix(s.KeyPrefix); err != nil {
+		return nil, command.BadSettingf("--key-prefix", "%w", err)
+	}
 	client, err := redisconn.Open(redisconn.Config{
 		URL: s.RedisURL, ReadURL: command.SecretReader("REPLICATOR_REDIS_URL", s.RedisURL), CAFile: s.RedisCA, ClientName: "everflag-replicator",
 	})

@@ -46,6 +46,7 @@ func TestWrongSettings(t *testing.T) { // F23, F27, F75
 		"bad postgres url":     {[]string{"REPLICATOR_POSTGRES_URL=postgres://u:s3cret@[x/db"}, 2, []string{"--postgres-url"}},
 		"no redis url":         {[]string{"REPLICATOR_REDIS_URL="}, 2, []string{"--redis-url"}},
 		"bad redis url":        {[]string{"REPLICATOR_REDIS_URL=http://u:s3cret@x"}, 2, []string{"--redis-url"}},
+		"bad prefix":           {[]string{"REPLICATOR_KEY_PREFIX=my{flags}"}, 2, []string{"--key-prefix", "{"}},
 		"bad slot":             {[]string{"REPLICATOR_SLOT=Not-A-Slot"}, 2, []string{"--slot"}},
 		"bad size":             {[]string{"REPLICATOR_MAX_TX_BYTES=many"}, 2, []string{"--max-tx-bytes"}},
 		"bad level":            {[]string{"REPLICATOR_LOG_LEVEL=loud"}, 2, []string{"--log-level"}},

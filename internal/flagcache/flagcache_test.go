@@ -24,6 +24,19 @@ func TestKeys(t *testing.T) {
 	}
 }
 
+func TestCheckPrefix(t *testing.T) {
+	for _, good := range []string{DefaultPrefix, "flags-eu", "a:b.c/1", "é"} {
+		if err := CheckPrefix(good); err != nil {
+			t.Errorf("%q: %v", good, err)
+		}
+	}
+	for _, bad := range []string{"", "}", "a{b", "a*", "a b", "[a]", "a\n"} {
+		if err := CheckPrefix(bad); err == nil {
+			t.Errorf("%q is taken", bad)
+		}
+	}
+}
+
 func TestFields(t *testing.T) {
 	for field, want := range map[string][2]string{
 		"team": {EntityTeam, ""}, "config": {EntityConfig, ""}, "flag:3": {EntityFlag, "3"},

@@ -4,6 +4,7 @@
 package flagcache
 
 import (
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -14,6 +15,18 @@ const SchemaVersion = 1
 
 // DefaultPrefix is the key prefix unless a setting says otherwise.
 const DefaultPrefix = "everflag"
+
+// CheckPrefix says why a prefix cannot be one. A Cluster takes the text between the first brace and the next as the hash tag, and the whole key where there is nothing between
+// them, so that the keys would not share a slot: see "Hash tags" in the Cluster specification of Redis. The others are wild cards in the rights of a user and in KEYS.
+func CheckPrefix(prefix string) error {
+	if prefix == "" {
+		return errors.New("must not be empty")
+	}
+	if at := strings.IndexAny(prefix, "{}*?[]\\ \t\r\n"); at >= 0 {
+		return fmt.Errorf("must not contain %q", prefix[at:at+1])
+	}
+	return nil
+}
 
 // Keys spells the keys under one prefix. They share one hash tag, so that a Cluster keeps them in one slot and one script can write them all.
 type Keys struct {
