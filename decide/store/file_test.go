@@ -43,6 +43,7 @@ func TestRestartWithEverythingDown(t *testing.T) {
 	b.start(t)
 	b.w.put(definition{id: 1, mark: "a2", flags: 2, project: 7})
 	b.wants(t, 3*time.Second, map[string]string{"phc_1": "a2", "phc_2": "b", "phc_9": "absent"})
+	b.arrives(t)
 	records, _ := b.Records("phc_1")
 	position := b.Position().Checkpoint
 	own.Kill(t)

@@ -83,6 +83,18 @@ func (b *bundle) wants(t testing.TB, within time.Duration, answers map[string]st
 	testenv.Eventually(t, within, func() error { return b.has(answers) })
 }
 
+// arrives waits until the position is that of the writer, which is told a moment after the answers have it.
+func (b *bundle) arrives(t testing.TB) {
+	t.Helper()
+	want := fmt.Sprintf("%016d:%016X", b.w.epoch, b.w.lsn)
+	testenv.Eventually(t, time.Second, func() error {
+		if got := b.Position().Checkpoint; got != want {
+			return fmt.Errorf("checkpoint %s, want %s", got, want)
+		}
+		return nil
+	})
+}
+
 func (b *bundle) has(answers map[string]string) error {
 	var problems []error
 	for token, want := range answers {
@@ -140,9 +152,7 @@ func TestLoadAndFollow(t *testing.T) {
 	b.wants(t, time.Second, map[string]string{"phc_1": "c", "phc_2": "absent", "phc_3": "d"})
 	b.w.put(definition{id: 1, token: "phc_new", mark: "e", flags: 1}) // a rotated token
 	b.wants(t, time.Second, map[string]string{"phc_1": "absent", "phc_new": "e"})
-	if got, want := b.Position().Checkpoint, fmt.Sprintf("%016d:%016X", b.w.epoch, b.w.lsn); got != want {
-		t.Errorf("checkpoint %s, want %s", got, want)
-	}
+	b.arrives(t)
 	if s := b.Status(); s.Source != "redis" || s.Teams != 2 || !s.Certain || s.Error != "" || s.LastChange == nil || s.LastCommit == nil {
 		t.Errorf("Status = %+v", s)
 	}
