@@ -23,8 +23,8 @@ const (
 	waitEvery   = 250 * time.Millisecond // while there is no cache to follow
 	pollTimeout = time.Second
 	// On a new connection the poll waits for several round trips more, which take longer than a poll where Redis is far away.
-	connectTimeout = 3 * time.Second
-	connectTries   = 3 // every so many attempts have that time, the first one included; the others notice sooner that a network is back
+	connectTimeout = 2500 * time.Millisecond
+	connectTries   = 4 // every so many attempts have that time, the first one included; the others notice sooner that a network is back
 	readTimeout    = 5 * time.Second
 	scanTimeout    = 5 * time.Second
 	bulkTimeout    = 15 * time.Second
