@@ -115,16 +115,27 @@ func (b *Browser) Forgive() {
 // Do runs actions on the tab.
 func (b *Browser) Do(t *testing.T, actions ...chromedp.Action[chromedp.Void]) {
 	t.Helper()
+	if err := b.try(t, actions...); err != nil {
+		t.Fatalf("in the browser: %v", err)
+	}
+}
+
+func (b *Browser) try(t *testing.T, actions ...chromedp.Action[chromedp.Void]) error {
+	t.Helper()
 	ended := make(chan error, 1)
 	go func() { ended <- chromedp.Do(b.ctx, actions...) }()
 	select {
 	case err := <-ended:
-		if err != nil {
-			t.Fatalf("in the browser: %v", err)
-		}
+		return err
 	case <-time.After(stepTimeout):
 		t.Fatalf("a step in the browser takes longer than %v", stepTimeout)
+		return nil
 	}
+}
+
+// betweenPages reports whether a page was asked that was just being left for another one.
+func betweenPages(err error) bool {
+	return err != nil && (strings.Contains(err.Error(), "navigated or closed") || strings.Contains(err.Error(), "xecution context"))
 }
 
 // Window is what a visitor has.
@@ -172,13 +183,19 @@ func (b *Browser) Fits(t *testing.T) {
 	}
 }
 
-// Eval evaluates an expression.
+// Eval evaluates an expression, on the next page if it meets one that is just being left.
 func Eval[T any](t *testing.T, b *Browser, expression string) (value T) {
 	t.Helper()
-	b.Do(t, chromedp.Func(func(ctx context.Context, _ *chromedp.Target) (err error) {
-		value, err = chromedp.Run(ctx, chromedp.Evaluate[T](expression))
+	testenv.Eventually(t, stepTimeout, func() error {
+		err := b.try(t, chromedp.Func(func(ctx context.Context, _ *chromedp.Target) (err error) {
+			value, err = chromedp.Run(ctx, chromedp.Evaluate[T](expression))
+			return err
+		}))
+		if err != nil && !betweenPages(err) {
+			t.Fatalf("in the browser: %v", err)
+		}
 		return err
-	}))
+	})
 	return value
 }
 
