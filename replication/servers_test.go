@@ -147,6 +147,54 @@ func TestLongTransactionDuringRebuild(t *testing.T) {
 	b.equal()
 }
 
+// A rebuild that is asked for while a reconcile is due is that reconcile. With a mark of its own the cache would not be complete when the answer is there.
+func TestRebuildJoinsAReconcile(t *testing.T) {
+	t.Parallel()
+	b, _ := own(t, nil)
+	r := b.start()
+	b.equal()
+	copies := b.sink.count("exact")
+	long := b.db.Conn(t)
+	if _, err := long.Exec(context.Background(), "BEGIN; INSERT INTO posthog_cohort (team_id, name) VALUES (1, 'late')"); err != nil {
+		t.Fatal(err)
+	}
+	b.exec("TRUNCATE posthog_experiment")
+	b.historyHas("TRUNCATE")
+	rebuilt := make(chan error, 1)
+	go func() {
+		_, err := r.Rebuild(context.Background())
+		rebuilt <- err
+	}()
+	b.beats(2)
+	if _, err := long.Exec(context.Background(), "COMMIT"); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-rebuilt; err != nil {
+		t.Fatal(err)
+	}
+	b.beats(2)
+	if text := strings.Join(b.sink.history(), "; "); strings.Contains(text, "rebuild") {
+		t.Errorf("the history is %s", text)
+	}
+	if again := b.sink.count("exact") - copies; again != 1 {
+		t.Errorf("%d copies, want 1", again)
+	}
+	b.equal()
+}
+
+// beats waits for n more of the leader's heartbeats.
+func (b *bench) beats(n int) {
+	b.t.Helper()
+	beats := func() int { return b.sink.count("beat") + b.sink.count("fresh") }
+	want := beats() + n
+	b.eventually(func() error {
+		if got := beats(); got < want {
+			return fmt.Errorf("%d beats, want %d", got, want)
+		}
+		return nil
+	})
+}
+
 // F18: a cache that stands still does not cost the connection; F22: nor does it keep the server from stopping.
 func TestSlowCacheAndShutdown(t *testing.T) {
 	t.Parallel()

@@ -34,10 +34,7 @@ func (v *verifying) doneC() <-chan verifyOutcome {
 func (l *leader) request(ctx context.Context, req request) {
 	if !req.verify {
 		l.rebuilds = append(l.rebuilds, req)
-		if l.mark == "" {
-			l.mark = "a rebuild was asked for"
-		}
-		l.wakeAt(time.Now())
+		l.want("a rebuild was asked for")
 		return
 	}
 	if l.verify == nil {
@@ -46,6 +43,15 @@ func (l *leader) request(ctx context.Context, req request) {
 	}
 	l.verify.repair = l.verify.repair || req.repair
 	l.verify.waiters = append(l.verify.waiters, req)
+}
+
+// want makes a reconcile due unless one is. One that is due has not compared anything yet, for that keeps the leader from coming here; and a mark of its own would outlive it: a
+// rebuild that was answered would leave a cache behind that calls itself incomplete.
+func (l *leader) want(reason string) {
+	if l.pending == "" && l.mark == "" {
+		l.mark = reason
+	}
+	l.wakeAt(time.Now())
 }
 
 // How soon a verify is tried again that did not complete: it may have given way to a migration, or found no free connection.
@@ -121,10 +127,7 @@ func (l *leader) verified(ctx context.Context, found verifyOutcome) error {
 		return nil
 	}
 	v.found = &found
-	if l.mark == "" {
-		l.mark = "a verify found drift"
-	}
-	l.wakeAt(time.Now())
+	l.want("a verify found drift")
 	return nil
 }
 
