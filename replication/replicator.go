@@ -115,6 +115,7 @@ func (r *Replicator) Run(ctx context.Context) error {
 		if hasState(err, stateUndefinedObject) && !errors.Is(err, errTaken) {
 			// The slot decodes with the catalog of its own past, in which the publication does not exist (F48). It never gets beyond that.
 			r.undecodable = "the log of a time without publication cannot be read"
+			r.away = false // nobody else can read it either, and it keeps log until it is dropped
 		}
 		r.setRole(RoleConnecting, "")
 		r.update(func(s *Status) {
