@@ -48,6 +48,24 @@ func sentinels(t *testing.T, master *testenv.RedisInstance) (addresses []string)
 	return addresses
 }
 
+// agreed waits until every Sentinel names the master. One that has not heard of a failover yet takes it back when the old master returns.
+func agreed(t *testing.T, watchers []string, master string) {
+	t.Helper()
+	for _, address := range watchers {
+		sentinel := redis.NewSentinelClient(&redis.Options{Addr: address, DisableIdentity: true})
+		testenv.Eventually(t, settle, func() error {
+			named, err := sentinel.GetMasterAddrByName(t.Context(), "cache").Result()
+			if at := strings.Join(named, ":"); err == nil && at != master {
+				err = fmt.Errorf("%s names %s, want %s", address, at, master)
+			}
+			return err
+		})
+		if err := sentinel.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 // role is nil if the server has the role.
 func role(ctx context.Context, c *redis.Client, want string) error {
 	info, err := c.Info(ctx, "replication").Result()
@@ -73,6 +91,7 @@ func TestSentinelFailover(t *testing.T) {
 
 	master.Kill(t)
 	testenv.Eventually(t, settle, func() error { return role(t.Context(), second, "master") })
+	agreed(t, watchers, replica.Addr)
 	l.more(50)
 	master.Start(t) // as a master, until Sentinel tells it otherwise
 	testenv.Eventually(t, settle, func() error { return role(t.Context(), first, "slave") })
