@@ -93,7 +93,9 @@ func TestPagesAudited(t *testing.T) {
 	stale := fresh
 	stale.Source, stale.AgeSeconds, stale.Error, stale.ErrorSince, stale.Certain, stale.Complete = "memory", 5000, refused, &now, false, false
 	stale.Reconcile, stale.FileError = "verify found drift", "writing /var/lib/everflag/decide.snapshot: no space left on device"
-	for i, s := range []store.Status{g.status, fresh, stale, fresh} {
+	fromFile, reconciled := stale, fresh
+	fromFile.Source, reconciled.Reconcile = "file", "the replication slot is missing" // the broadest states
+	for i, s := range []store.Status{g.status, fromFile, reconciled, fresh, stale, fresh} {
 		g.reader.history.note(s, now.Add(time.Duration(i-10)*time.Minute))
 	}
 	g.status = stale
