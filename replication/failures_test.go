@@ -91,6 +91,19 @@ func (b *bench) free() {
 	})
 }
 
+// walsender waits for the process that sends the slot's log, and returns its id. On a busy machine the session before may just have ended.
+func (b *bench) walsender() (pid int) {
+	b.t.Helper()
+	b.eventually(func() error {
+		pid = testenv.Value[int](b.t, b.db, "SELECT coalesce(max(active_pid), 0) FROM pg_replication_slots WHERE slot_name = $1", b.cfg.Slot)
+		if pid == 0 {
+			return errors.New("nobody reads the slot")
+		}
+		return nil
+	})
+	return pid
+}
+
 // role waits for the role.
 func (b *bench) role(r *running, want Role) {
 	b.t.Helper()
@@ -366,7 +379,7 @@ func TestFrozenWalsender(t *testing.T) {
 	b.cfg.PeerTimeout, b.cfg.TakeoverAfter = time.Second, time.Second
 	r := b.start()
 	b.equal()
-	sender := testenv.Value[int](t, b.db, "SELECT active_pid FROM pg_replication_slots WHERE slot_name = $1", b.cfg.Slot)
+	sender := b.walsender()
 	if err := syscall.Kill(sender, syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}

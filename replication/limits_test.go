@@ -35,7 +35,7 @@ func TestTimeoutsOfTheDatabase(t *testing.T) {
 			}
 			r := b.start()
 			b.settled()
-			pid := testenv.Value[int](t, b.db, "SELECT active_pid FROM pg_replication_slots WHERE slot_name = $1", b.cfg.Slot)
+			pid := b.walsender()
 			b.pass(2500 * time.Millisecond)
 			b.exec("UPDATE posthog_featureflag SET name = 'after a pause'")
 			b.eventually(func() error { return b.teamHas(1, "after a pause") })

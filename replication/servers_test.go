@@ -201,7 +201,7 @@ func TestSlowCacheAndShutdown(t *testing.T) {
 	b, server := own(t, map[string]string{"wal_sender_timeout": "1s"})
 	b.start()
 	b.equal()
-	pid := testenv.Value[int](t, b.db, "SELECT active_pid FROM pg_replication_slots")
+	pid := b.walsender()
 	b.sink.hook(func(string) (bool, error) { return false, errFake })
 	b.exec("UPDATE posthog_featureflag SET name = 'waits'")
 	b.pass(2500 * time.Millisecond)
