@@ -5,8 +5,8 @@ SHELL := /bin/bash
 
 GO ?= go
 TOOL := $(GO) tool -modfile=internal/tools/go.mod
-# Two packages with servers of their own at a time are what a machine with two cores runs without waiting for itself.
-TESTFLAGS ?= -p 2 -timeout 15m
+# One package at a time: its tests run two at a time with servers of their own, which is what two cores do without making promises about seconds wait.
+TESTFLAGS ?= -p 1 -timeout 15m
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -s -w -X main.version=$(VERSION)
 
