@@ -20,7 +20,8 @@ var errSilent = errors.New("the server did not answer")
 const (
 	statusEvery  = time.Second            // every status asks for a reply: a sign of life, and the server's position
 	replyWithin  = 150 * time.Millisecond // a requested reply waits that long for the cache to confirm what was asked about
-	stormOf      = 5                      // requests within stormWithin mean that the server is stopping; healthy ones are half a minute apart
+	partWithin   = 500 * time.Millisecond
+	stormOf      = 5 // requests within stormWithin mean that the server is stopping; healthy ones are half a minute apart
 	stormWithin  = time.Second
 	pausedStatus = 100 * time.Millisecond
 )
@@ -122,11 +123,25 @@ func (v *receiver) run() {
 	if v.stopped.Load() {
 		v.note(v.clock())
 		// A crash before this status leaves the slot behind the cache: transactions come again and are dropped by their position.
-		_ = v.conn.Status(v.progress.acknowledge(v.clock()), false) // the connection may be what made us stop
+		if v.conn.Status(v.progress.acknowledge(v.clock()), true) == nil { // the connection may be what made us stop
+			v.parting()
+		}
 	}
 	v.conn.Close()
 	v.err = err
 	close(v.done)
+}
+
+// parting waits, within bounds, for the reply to the last status. A connection that is closed with something unread is reset, and the server then drops what it has not read
+// itself: the status, and with it a batch that the next start would get again (F7).
+func (v *receiver) parting() {
+	for end := v.clock().Add(partWithin); v.clock().Before(end); {
+		v.conn.Arm(end)
+		payload, err := v.conn.Receive()
+		if err != nil && !errors.Is(err, errQuiet) || len(payload) > 0 && payload[0] == copyKeepalive {
+			return
+		}
+	}
 }
 
 func (v *receiver) loop() error {
