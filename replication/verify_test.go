@@ -60,6 +60,21 @@ func TestVerify(t *testing.T) { // F38
 	}
 }
 
+// The log of a quiet server may end in a record that nobody flushes: a verify that found drift does not wait for it to be sent.
+func TestVerifyBehindUnflushedLog(t *testing.T) {
+	t.Parallel()
+	b, _ := own(t, nil)
+	r := b.start()
+	b.equal()
+	b.sink.edit(func(c *fakeCache) { delete(c.teams[1], "flag:1") })
+	b.exec("BEGIN; SELECT pg_logical_emit_message(false, 'everflag', 'aborted'); ROLLBACK")
+	ctx, cancel := context.WithTimeout(t.Context(), patience/2)
+	defer cancel()
+	if report, err := r.Verify(ctx, false); err != nil || report.Drift != 1 {
+		t.Errorf("verify: %+v, %v", report, err)
+	}
+}
+
 // A server that restarted may have been restored from a disk snapshot: streaming goes on, and a verify with repair follows, again until one completes.
 func TestVerifyAfterRestartOfServer(t *testing.T) {
 	t.Parallel()
