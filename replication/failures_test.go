@@ -299,6 +299,32 @@ func TestFencedWhileStreaming(t *testing.T) {
 	b.equal()
 }
 
+// F9, F32: a cache that comes back as another one after an outage is taken at once: it is not away any more, which a leader without a cache steps aside for.
+func TestFencedAfterAnOutage(t *testing.T) {
+	t.Parallel()
+	b := small(t)
+	b.start()
+	b.equal()
+	var away atomic.Bool
+	away.Store(true)
+	b.sink.hook(func(op string) (bool, error) {
+		if away.Load() {
+			return false, errFake
+		}
+		return true, nil
+	})
+	b.logged("the cache does not answer, trying again")
+	b.sink.edit(func(c *fakeCache) { c.epoch, c.position.Checkpoint = c.epoch+7, 1 })
+	back := time.Now()
+	away.Store(false)
+	b.historyHas("which the slot has confirmed")
+	last := b.logs.FilterMessage("reconciling").All()
+	if took := last[len(last)-1].Time.Sub(back); took > asideFor/2 {
+		t.Errorf("taken after %v", took)
+	}
+	b.equal()
+}
+
 // F16, F20: a walsender that is ended, and a publication that is dropped under the stream.
 func TestStreamEnds(t *testing.T) {
 	t.Parallel()

@@ -188,6 +188,7 @@ func (l *leader) readable() <-chan struct{} {
 // failed handles an error of the sink: nil means that it will be tried again.
 func (l *leader) failed(err error) error {
 	if errors.Is(err, change.ErrFenced) {
+		l.recovered() // it answers, so that the next session need not let others go first
 		return err
 	}
 	l.r.metrics.sinkErrors.Inc()
