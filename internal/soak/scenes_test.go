@@ -74,6 +74,13 @@ func (a *arena) ended(f *front) {
 	}
 }
 
+func (a *arena) restart(f *front) {
+	f.away.Store(true)
+	f.program.Signal(a.t, syscall.SIGTERM)
+	a.ended(f)
+	f.start()
+}
+
 // rollingRestart restarts the decide processes one after the other, under load through a balancer: no request fails.
 func (a *arena) rollingRestart() (heal func()) {
 	ctx, stop := context.WithCancel(a.t.Context())
@@ -99,10 +106,7 @@ func (a *arena) rollingRestart() (heal func()) {
 		})
 	}
 	for i, f := range a.fronts {
-		f.away.Store(true)
-		f.program.Signal(a.t, syscall.SIGTERM)
-		a.ended(f)
-		f.start()
+		a.restart(f)
 		for !a.backends[i].IsReady() && !a.t.Failed() {
 			a.pause(5 * time.Millisecond)
 		}
