@@ -5,7 +5,7 @@ SHELL := /bin/bash
 
 GO ?= go
 TOOL := $(GO) tool -modfile=internal/tools/go.mod
-# One package at a time: its tests run two at a time with servers of their own, which is what two cores do without making promises about seconds wait.
+# One package at a time: its tests run two at a time with servers of their own. With more of them two cores do not keep what has to happen within a second or two.
 TESTFLAGS ?= -p 1 -timeout 15m
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -s -w -X main.version=$(VERSION)

@@ -164,7 +164,7 @@ func ordinarySnapshot(ctx context.Context, cfg *Config, tables int, source chang
 
 // passable ends the transaction of conn such that a stream soon passes the end of the log that it has read. The last of the log may be a record that nobody flushes, of a reader that
 // tidied up a page and was aborted, or the header of an empty page: on a quiet server nothing would be sent from there for 15 seconds or more. A commit with a transaction id puts
-// a record behind it that the walwriter flushes; off, so that it never waits for a synchronous standby (F1).
+// a record behind it that the walwriter flushes. synchronous_commit is off, since the commit must not wait for a synchronous standby (F1).
 func passable(ctx context.Context, conn *pgx.Conn) error {
 	ctx, cancel := step(ctx, queryTimeout, "ending a snapshot")
 	defer cancel()

@@ -20,8 +20,8 @@ var errSilent = errors.New("the server did not answer")
 const (
 	statusEvery  = time.Second            // every status asks for a reply: a sign of life, and the server's position
 	replyWithin  = 150 * time.Millisecond // a requested reply waits that long for the cache to confirm what was asked about
-	partWithin   = 500 * time.Millisecond
-	stormOf      = 5 // requests within stormWithin mean that the server is stopping; healthy ones are half a minute apart
+	partWithin   = 500 * time.Millisecond // for the reply to the last status
+	stormOf      = 5                      // requests within stormWithin mean that the server is stopping; healthy ones are half a minute apart
 	stormWithin  = time.Second
 	pausedStatus = 100 * time.Millisecond
 )

@@ -75,6 +75,22 @@ func TestVerifyBehindUnflushedLog(t *testing.T) {
 	}
 }
 
+// The end of a snapshot does not wait for a synchronous standby, also if its transaction has written to the log (F1).
+func TestSnapshotEndsWithoutStandby(t *testing.T) {
+	t.Parallel()
+	b, server := own(t, nil)
+	conn := b.db.Conn(t)
+	server.SetConf(t, map[string]string{"synchronous_standby_names": "absent"})
+	ctx, cancel := context.WithTimeout(t.Context(), patience/2)
+	defer cancel()
+	if _, err := conn.Exec(ctx, beginSnapshot+"; SELECT pg_logical_emit_message(false, 'everflag', 'written')"); err != nil {
+		t.Fatal(err)
+	}
+	if err := passable(ctx, conn); err != nil {
+		t.Error(err)
+	}
+}
+
 // A server that restarted may have been restored from a disk snapshot: streaming goes on, and a verify with repair follows, again until one completes.
 func TestVerifyAfterRestartOfServer(t *testing.T) {
 	t.Parallel()

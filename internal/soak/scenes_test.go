@@ -74,6 +74,7 @@ func (a *arena) ended(f *front) {
 	}
 }
 
+// restart ends a decide process in order, so that it writes its file, and starts it again.
 func (a *arena) restart(f *front) {
 	f.away.Store(true)
 	f.program.Signal(a.t, syscall.SIGTERM)
